@@ -1,0 +1,278 @@
+"""Set up, read and test the course on Linux, macOS or Windows. Needs Python 3.11 or newer, nothing else.
+
+    python course.py lab [NN]             open JupyterLab on lesson 00, or on lesson NN
+    python course.py test [ARGS]          run everything that needs no GPU (ARGS go to pytest)
+    python course.py demo [ARGS]          sample digits from the shipped weights into a picture and a film
+    python course.py outputs [NN ...]     run the lessons again; store their outputs and the README's figures
+    python course.py setup                only prepare the environment that the four above use
+    python course.py set-repo OWNER/NAME  after a fork: point badges and links at your GitHub repository
+
+The first run makes the folder .venv and installs into it (a few minutes); later runs reuse it. Nothing outside this
+folder changes. Delete .venv to begin afresh. After `lab [NN]`, further options go to JupyterLab (--no-browser).
+"""
+
+# The syntax stays readable for Python 3.6, so that an old Python can say that it is too old.
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "course-setup.txt"
+OLDEST = (3, 11)
+GIGABYTE = 1e9
+NETWORK_SIGNS = ("NewConnectionError", "NameResolutionError", "Failed to establish a new connection", "timed out",
+                 "getaddrinfo failed", "name resolution", "ConnectTimeout", "ProxyError", "SSLError",
+                 "Connection aborted", "onnection broken", "Connection refused", "Network is unreachable")  # fmt: skip
+
+
+def say(message):
+    print("--> " + message, flush=True)
+
+
+def stop(message):
+    """Ends with one paragraph that says what happened and what to do."""
+    paragraph = "course.py stopped: " + " ".join(message.split())
+    raise SystemExit("\n" + textwrap.fill(paragraph, 100, break_long_words=False, break_on_hyphens=False))
+
+
+# ---- what this machine is
+
+
+def check_machine(version, system, processor):
+    if tuple(version[:2]) < OLDEST:
+        stop(f"""this is Python {version[0]}.{version[1]} and the course needs Python {OLDEST[0]}.{OLDEST[1]} or newer.
+             Get one from https://www.python.org/downloads/ and run course.py with it, for example:
+             python3.13 course.py lab""")
+    if (system, processor) == ("Darwin", "x86_64"):
+        stop("""this Python is built for Intel Macs, for which PyTorch is not made any more. On a Mac with an Apple
+             chip, install the universal Python from https://www.python.org/downloads/; on an Intel Mac, use the Colab
+             badges in README.md.""")
+
+
+def has_nvidia_gpu():
+    tool = shutil.which("nvidia-smi")
+    try:
+        listed = tool and subprocess.run([tool, "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return bool(listed) and listed.returncode == 0 and b"GPU" in listed.stdout
+
+
+def torch_index(system, gpu):
+    """PyTorch's own package index where PyPI's build is the wrong one, else None."""
+    if system == "Linux" and not gpu:  # PyPI's build for Linux brings 3 GB of CUDA along
+        return "https://download.pytorch.org/whl/cpu"
+    if system == "Windows" and gpu:  # PyPI's build for Windows has no CUDA
+        return "https://download.pytorch.org/whl/cu130"
+    return None
+
+
+def check_disk(gpu):
+    needed = 12 if gpu else 3
+    free = shutil.disk_usage(str(ROOT)).free / GIGABYTE
+    if free < needed:
+        stop(f"""installing needs about {needed} GB and only {free:.1f} GB are free where the course lies ({ROOT}).
+             Make room, or move the folder to a larger disk, and run the same command again.""")
+
+
+# ---- the environment
+
+
+def environment_works():
+    """Whether .venv has a Python that runs, is new enough and has pip."""
+    probe = f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"
+    try:
+        return subprocess.run([str(PYTHON), "-c", probe], stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False
+
+
+def make_environment():
+    say(f"making .venv with Python {platform.python_version()}")
+    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)  # fmt: skip
+    if made.returncode == 0:
+        return
+    if "ensurepip" in made.stdout or "No module named venv" in made.stdout:
+        stop("""this Python comes without its venv module. Debian and Ubuntu keep it in a package of its own: run
+             'sudo apt install python3-venv' and then the same command again.""")
+    print(made.stdout)
+    stop("the environment .venv could not be made. " + explain(made.stdout))
+
+
+def fingerprint():
+    """Changes with what is to be installed, the Python it goes into (pyvenv.cfg) and the place it is used from."""
+    digest = hashlib.sha256(str(ROOT).encode())
+    for file in (ROOT / "requirements.txt", ROOT / "constraints.txt", ROOT / "pyproject.toml", VENV / "pyvenv.cfg"):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def explain(said):
+    """One sentence on why pip (or venv) failed, from what it said."""
+    if "No space left" in said or "not enough space" in said:
+        return """The disk is full. Make room (pip also unpacks in the system's temporary folder, which TMPDIR can move)
+               and run the same command again; what was installed is kept."""
+    if any(sign in said for sign in NETWORK_SIGNS):
+        return """The package index could not be reached. Check the network connection (behind a proxy, set HTTPS_PROXY)
+               and run the same command again; what was installed is kept."""
+    if "No matching distribution" in said:
+        return f"""A package has no build for this Python ({platform.python_version()}, {platform.machine()}); the
+                course is tested with 64-bit Python 3.11 to 3.13. Delete .venv and run course.py with one of those."""
+    return "The lines above are its own; when they are dealt with, run the same command again."
+
+
+def pip_install(*arguments):
+    """Runs pip in .venv. Returns whether it worked, and what it said on stderr."""
+    quiet = bool(os.environ.get("CI")) or STAMP.exists()  # after the first time most of it is there already
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *["--quiet"] * quiet, *arguments]
+    process = subprocess.Popen(command, cwd=str(ROOT), stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if not quiet:
+            sys.stderr.write(line)
+    worked = process.wait() == 0
+    if quiet and not worked:
+        sys.stderr.writelines(said[-20:])
+    return worked, "".join(said)
+
+
+def install_torch(index):
+    """The build of PyTorch that fits this machine. Not a reason to stop: the next step installs any that is missing."""
+    version = re.search(r"^torch==\S+", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE).group()
+    patience = [] if {"PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT"} & set(os.environ) else ["--timeout=10"]
+    patience += [] if "PIP_RETRIES" in os.environ else ["--retries=1"]
+    worked, said = pip_install(version, "--no-deps", "--extra-index-url", index, *patience)
+    if not worked or any(sign in said for sign in NETWORK_SIGNS):
+        say(f"{index} did not answer; pip takes a build from elsewhere (from PyPI, on Linux, up to 3 GB)")
+
+
+def set_up():
+    """Makes .venv and installs into it what is not there yet."""
+    if environment_works() and STAMP.exists() and STAMP.read_text() == fingerprint():
+        return say("the environment in .venv is up to date")
+    gpu = has_nvidia_gpu()
+    if not STAMP.exists():
+        check_disk(gpu)
+    if not environment_works():
+        make_environment()
+    say("an NVIDIA GPU is here: PyTorch with CUDA" if gpu else "no NVIDIA GPU here: PyTorch for the CPU")
+    index = torch_index(platform.system(), gpu)
+    if index:
+        install_torch(index)
+    for what, arguments in (
+        ("what requirements.txt names, in the tested versions", ["-r", "requirements.txt", "-c", "constraints.txt"]),
+        ("diffusion_lib, as a link to this folder", ["--no-deps", "--no-build-isolation", "-e", "."]),
+    ):
+        say("installing " + what)
+        worked, said = pip_install(*arguments)
+        if not worked:
+            stop(f"pip could not install {what}. " + explain(said))
+    STAMP.write_text(fingerprint())
+    show = "from importlib.metadata import version as v; print('--> ready: torch', v('torch') + ', numpy', v('numpy'))"
+    subprocess.run([str(PYTHON), "-c", show])
+
+
+def run(*arguments):
+    """Runs the environment's Python in the course's folder and returns its exit code."""
+    process = subprocess.Popen([str(PYTHON), *arguments], cwd=str(ROOT), env=dict(os.environ, PYTHONUTF8="1"))
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # Ctrl-C reaches the child too, and the child decides when to end
+            continue
+
+
+# ---- the commands: each takes the arguments after its name and returns an exit code
+
+
+def lab(arguments):
+    lessons = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    options = list(arguments)
+    number = options.pop(0) if options and not options[0].startswith("-") else "00"
+    if number.zfill(2) not in lessons:
+        stop(f"there is no lesson {number}; there are " + ", ".join(lessons) + ".")
+    set_up()
+    say("opening JupyterLab; Ctrl-C in this window ends it")
+    return run("-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", str(lessons[number.zfill(2)]), *options)
+
+
+def test(arguments):
+    set_up()
+    say("running every test and every lesson with pytest")
+    return run("-m", "pytest", *arguments)
+
+
+def demo(arguments):
+    set_up()
+    return run("-m", "diffusion_lib", *arguments)
+
+
+def outputs(arguments):
+    set_up()
+    return run("-m", "tests.store_outputs", *arguments)
+
+
+def setup(arguments):
+    if arguments:
+        stop("setup takes no arguments.")
+    set_up()
+    return 0
+
+
+def set_repo(arguments):
+    new = arguments[0] if len(arguments) == 1 else ""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.+$)[\w.-]{1,100}(?<!\.git)", new, re.ASCII):
+        stop(f"""set-repo takes one argument of the form OWNER/NAME, for example ada/diffusion-course, and was given:
+             {" ".join(arguments) or "nothing"}.""")
+    project = ROOT / "pyproject.toml"
+    line = re.compile(r'^Repository = "https://github\.com/([\w.-]+/[\w.-]+)"', re.MULTILINE)
+    found = line.search(project.read_text(encoding="utf-8"))
+    if not found:
+        stop('pyproject.toml has no line Repository = "https://github.com/OWNER/NAME", which says what to replace.')
+    old = found.group(1)
+    # The whole name, not the beginning of a longer one; "cd NAME" is the line after "git clone".
+    link = re.compile(r"(?<![\w.-])" + re.escape(old) + r"(?![\w-])(?!\.(?!git\b)\w)")
+    enter = re.compile(r"\bcd " + re.escape(old.split("/")[1]) + r"(?![\w.-])")
+    files = [ROOT / "README.md", ROOT / "tests/setup_cell.py"]
+    files += [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / ".github").rglob("*.*")]
+    changed = {}
+    for file in [*filter(Path.is_file, files), project]:  # pyproject last: it tells a repeated run what to replace
+        text = file.read_bytes().decode("utf-8")
+        replaced = enter.sub("cd " + new.split("/")[1], link.sub(new, text))
+        if replaced != text:
+            changed[file] = replaced
+    for file, text in changed.items():
+        part = file.with_name(file.name + ".part")
+        part.write_bytes(text.encode("utf-8"))
+        shutil.copymode(str(file), str(part))
+        os.replace(str(part), str(file))
+        say(f"{file.relative_to(ROOT)}: {old} is now {new}")
+    say("done" if changed else f"nothing to do: the repository is {new} already")
+    return 0
+
+
+COMMANDS = {"lab": lab, "test": test, "demo": demo, "outputs": outputs, "setup": setup, "set-repo": set_repo}
+
+
+def main(arguments):
+    check_machine(sys.version_info, platform.system(), platform.machine())
+    if not arguments or {"-h", "--help"} & set(arguments[:2]):
+        print(__doc__.strip())
+        return 0
+    if arguments[0] not in COMMANDS:
+        stop(f"there is no command {arguments[0]!r}; there are {', '.join(COMMANDS)} (--help says what they do).")
+    return COMMANDS[arguments[0]](arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,543 @@
+"""Data sets: toy distributions in one and two dimensions, handwritten digits, emoji.
+
+A diffusion model only ever sees samples of the distribution that it is to learn, so every function here returns such
+samples and nothing else: `(x_0, label)`, with x_0 scaled to [-1, 1] because the noise that will be added has standard
+deviation 1. The toys have exactly known densities; the images ship with the package; two bigger sets can be fetched.
+All lessons use it.
+"""
+
+import errno
+import gzip
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+import zlib
+from functools import lru_cache
+from importlib import resources
+from math import cos, pi, prod, sin
+from pathlib import Path
+
+import numpy as np
+import torch
+
+# ---------------------------------------------------------------------------------------------- pixels
+
+
+def to_unit(pixels):
+    """Pixel values 0..255 to [-1, 1]: x = pixel / 127.5 - 1.
+
+    Args:
+        pixels: array or tensor of any shape with values 0..255, usually uint8.
+    Returns:
+        float32 tensor of the same shape with values in [-1, 1].
+    Raises:
+        TypeError: booleans or complex numbers.
+        ValueError: a value lies outside 0..255, or these are floats that are in [-1, 1] already.
+
+    >>> to_unit(np.array([0, 51, 255], dtype=np.uint8))
+    tensor([-1.0000, -0.6000,  1.0000])
+    """
+    pixels = pixels if isinstance(pixels, torch.Tensor) else torch.from_numpy(np.array(pixels))
+    if pixels.is_complex() or pixels.dtype == torch.bool:
+        raise TypeError(f"pixels have dtype {pixels.dtype}; expected integers 0..255 (uint8)")
+    values = pixels.float()
+    if pixels.dtype != torch.uint8 and pixels.numel() > 0:
+        low, high = values.min().item(), values.max().item()
+        if pixels.is_floating_point() and -1 <= low and high <= 1:
+            raise ValueError(
+                f"pixels are floats from {low:g} to {high:g}; expected 0..255: "
+                "images in [-1, 1] need no to_unit, and for images in [0, 1] write 2 * x - 1"
+            )
+        if not (low >= 0 and high <= 255):  # written so that NaN fails too
+            raise ValueError(f"pixels have values from {low:g} to {high:g}; expected 0..255")
+    return values / 127.5 - 1
+
+
+def to_uint8(x):
+    """[-1, 1] to pixel values 0..255, clipped and rounded; the inverse of `to_unit`.
+
+    Args:
+        x: floating-point tensor or array of any shape; values outside [-1, 1] are clipped.
+    Returns:
+        uint8 tensor of the same shape.
+    Raises:
+        TypeError: x is not floating point.
+        ValueError: x has NaNs, which have no pixel value.
+
+    >>> to_uint8(torch.tensor([-1.0, 0.0, 3.0]))
+    tensor([  0, 128, 255], dtype=torch.uint8)
+    """
+    x = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x))
+    if not x.is_floating_point():
+        raise TypeError(f"x has dtype {x.dtype}; expected floating point values in [-1, 1]: are these pixels already?")
+    if x.isnan().any():
+        raise ValueError("x has NaNs; expected values in [-1, 1]: a sampler or a training run has diverged")
+    return ((x.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+
+
+# ---------------------------------------------------------------------------------------------- toys
+
+# The exact densities: weights (K,), means (K, D) and standard deviations (K,) of K round Gaussians.
+TWO_PEAKS = {
+    "weights": torch.tensor([0.7, 0.3]),
+    "means": torch.tensor([[-0.5], [0.6]]),
+    "stds": torch.tensor([0.12, 0.08]),
+}
+EIGHT_GAUSSIANS = {
+    "weights": torch.full((8,), 1 / 8),
+    "means": 0.75 * torch.tensor([[cos(k * pi / 4), sin(k * pi / 4)] for k in range(8)]),
+    "stds": torch.full((8,), 0.05),
+}
+
+
+class _Draw:
+    """Checks (n, generator) and draws from them, on the generator's device."""
+
+    def __init__(self, n, generator):
+        self.n = _whole_number("n", n, at_least=1)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator is {generator!r}; expected a torch.Generator, as torch.Generator() makes")
+        self.options = {"generator": generator, "device": "cpu" if generator is None else generator.device}
+
+    def uniform(self, *shape):
+        return torch.rand(self.n, *shape, **self.options)
+
+    def normal(self, *shape):
+        return torch.randn(self.n, *shape, **self.options)
+
+    def choice(self, k):
+        return torch.randint(k, (self.n,), **self.options)
+
+
+def _mixture(draw, weights, means, stds):
+    weights, means, stds = (value.to(draw.options["device"]) for value in (weights, means, stds))
+    label = torch.multinomial(weights, draw.n, replacement=True, generator=draw.options["generator"])
+    return means[label] + stds[label, None] * draw.normal(means.shape[1]), label
+
+
+def two_peaks(n, generator=None):
+    """One dimension: 0.7 N(-0.5, 0.12^2) + 0.3 N(0.6, 0.08^2), whose numbers are in TWO_PEAKS.
+
+    The 0.12 and 0.08 are standard deviations.
+
+    Args:
+        n: how many samples.
+        generator: torch.Generator that the samples are drawn with; by default torch's own.
+    Returns:
+        x (n, 1) float32, and label (n,) int64: 0 for the peak on the left, 1 for the one on the right.
+    Raises:
+        TypeError, ValueError: n is no whole number >= 1, or generator is no torch.Generator.
+
+    >>> x, label = two_peaks(5)
+    >>> x.shape
+    torch.Size([5, 1])
+    """
+    return _mixture(_Draw(n, generator), **TWO_PEAKS)
+
+
+def eight_gaussians(n, generator=None):
+    """Eight equal Gaussians, standard deviation 0.05, on a circle of radius 0.75; exactly EIGHT_GAUSSIANS.
+
+    Args, Raises: as for `two_peaks`.
+    Returns:
+        x (n, 2) float32, and label (n,) int64, 0..7, anticlockwise from (0.75, 0).
+    """
+    return _mixture(_Draw(n, generator), **EIGHT_GAUSSIANS)
+
+
+def two_moons(n, generator=None):
+    """Two half circles of radius 0.6 that reach into each other, with noise of standard deviation 0.03.
+
+    Args, Raises: as for `two_peaks`.
+    Returns:
+        x (n, 2) float32 roughly in [-1, 1], and label (n,) int64: 0 the upper moon, 1 the lower.
+    """
+    draw = _Draw(n, generator)
+    label, angle = draw.choice(2), pi * draw.uniform()
+    side = 1 - 2 * label  # 1 or -1: the lower moon is the upper one turned by half a circle
+    arc = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)
+    return 0.6 * side[:, None] * arc + 0.03 * draw.normal(2), label
+
+
+def spiral(n, generator=None):
+    """Two arms that wind out from the centre in one and a half turns, with noise of standard deviation 0.02.
+
+    The radius grows in proportion to the angle, up to 0.9.
+
+    Args, Raises: as for `two_peaks`.
+    Returns:
+        x (n, 2) float32 roughly in [-1, 1], and label (n,) int64, 0 or 1: the arm.
+    """
+    draw = _Draw(n, generator)
+    label, along = draw.choice(2), draw.uniform().sqrt()  # the root spreads samples evenly along the arm
+    angle = 3 * pi * along + pi * label
+    x = 0.9 * along[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
+    return x + 0.02 * draw.normal(2), label
+
+
+def checkerboard(n, generator=None):
+    """Uniform on the eight dark squares of a 4 x 4 board that fills [-1, 1] x [-1, 1]; the lower left one is dark.
+
+    Args, Raises: as for `two_peaks`.
+    Returns:
+        x (n, 2) float32 in [-1, 1], and label (n,) int64, 0..7: the square, row by row from below.
+    """
+    draw = _Draw(n, generator)
+    label = draw.choice(8)
+    row, place = label // 2, label % 2
+    corner = torch.stack([2 * place + row % 2, row], dim=1)
+    return (corner + draw.uniform(2)) / 2 - 1, label
+
+
+def rings(n, generator=None):
+    """Two circles around the origin, radius 0.4 and 0.8, with noise of standard deviation 0.03.
+
+    Args, Raises: as for `two_peaks`.
+    Returns:
+        x (n, 2) float32 roughly in [-1, 1], and label (n,) int64: 0 the inner circle, 1 the outer.
+    """
+    draw = _Draw(n, generator)
+    label, angle = draw.choice(2), 2 * pi * draw.uniform()
+    radius = 0.4 + 0.4 * label
+    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.03 * draw.normal(2), label
+
+
+# ---------------------------------------------------------------------------------------------- shipped images
+
+
+@lru_cache
+def _asset(name):
+    """The arrays of a file in diffusion_lib/assets; read once, and never with pickle."""
+    asset = resources.files("diffusion_lib").joinpath("assets", name)
+    with asset.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def digits(split="train"):
+    """5,000 handwritten digits of MNIST, 500 of each class, shipped with the package.
+
+    The split is fixed. Every ten neighbours hold each class once, so `x_0[:n]` is a balanced sample.
+
+    Args:
+        split: "train" (4,000), "held_out" (1,000) or "all" (both, training digits first).
+    Returns:
+        x_0 (N, 1, 28, 28) float32 in [-1, 1], white (1) on black (-1), and label (N,) int64, 0..9.
+    Raises:
+        ValueError: unknown split.
+    Source: MNIST (LeCun, Cortes, Burges 1998), CC BY-SA 3.0; see assets/README.md.
+
+    >>> x_0, label = digits("held_out")
+    >>> x_0.shape, label.bincount().tolist()
+    (torch.Size([1000, 1, 28, 28]), [100, 100, 100, 100, 100, 100, 100, 100, 100, 100])
+    """
+    rows = {"train": slice(0, 4000), "held_out": slice(4000, 5000), "all": slice(0, 5000)}
+    if split not in rows:
+        raise ValueError(f"split is {split!r}; expected one of {', '.join(map(repr, rows))}")
+    arrays = _asset("digits.npz")
+    pixels, label = arrays["pixels"][rows[split]], arrays["label"][rows[split]]
+    return to_unit(pixels[:, None]), torch.from_numpy(label.astype(np.int64))
+
+
+def emoji():
+    """1,357 emoji in colour, each the only one of its kind, shipped with the package.
+
+    Returns:
+        x_0 (N, 3, 32, 32) float32 in [-1, 1], red, green, blue, on white (1); and label (N,) int64, the place of each
+        in `emoji_names()`.
+    Source: the font Noto Color Emoji (Google), SIL Open Font License 1.1; see assets/README.md.
+
+    >>> x_0, label = emoji()
+    >>> x_0.shape, emoji_names()[label[-1]]
+    (torch.Size([1357, 3, 32, 32]), 'heart hands')
+    """
+    pixels = _asset("emoji.npz")["pixels"]
+    return to_unit(pixels).permute(0, 3, 1, 2).contiguous(), torch.arange(len(pixels))
+
+
+def emoji_names():
+    """The Unicode names of the emoji, in lower case, in the order of their labels: a list of strings.
+
+    >>> emoji_names().index("grinning face") < len(emoji_names())
+    True
+    """
+    return _asset("emoji.npz")["names"].tolist()
+
+
+# ---------------------------------------------------------------------------------------------- batches
+
+
+class Batches:
+    """Endless shuffled batches whose whole state is one integer: how many have been given.
+
+    The order of epoch e depends on (seed, e) alone. So `batches.position = k` goes on exactly where a run of k batches
+    stopped, whatever happened in between; a checkpoint needs no more than that number.
+
+    Args:
+        x_0: tensor (N, ...).
+        label: tensor (N, ...), what belongs to each x_0.
+        batch_size: 1..N. Every batch is full; the N % batch_size samples left over sit out until the next epoch.
+        seed: whole number >= 0 that chooses the order.
+    Raises:
+        TypeError, ValueError: lengths or devices differ, or a number is out of range.
+
+    >>> batches = Batches(torch.arange(6.0)[:, None], torch.arange(6), batch_size=2)
+    >>> first, second = next(batches), next(batches)
+    >>> batches.position = 1
+    >>> torch.equal(next(batches)[0], second[0])
+    True
+    """
+
+    def __init__(self, x_0, label, batch_size, seed=0):
+        for name, value in (("x_0", x_0), ("label", label)):
+            if not isinstance(value, torch.Tensor):
+                raise TypeError(f"{name} is a {type(value).__name__}; expected a tensor")
+            if value.ndim == 0:
+                raise ValueError(f"{name} is a single number; expected a tensor with the N samples along axis 0")
+        if len(x_0) != len(label):
+            raise ValueError(f"x_0 has {len(x_0)} samples and label {len(label)}; expected one label for each sample")
+        if x_0.device != label.device:
+            raise ValueError(f"x_0 is on {x_0.device} and label on {label.device}; expected one device")
+        self.batch_size = _whole_number("batch_size", batch_size, at_least=1)
+        if batch_size > len(x_0):
+            raise ValueError(f"batch_size is {batch_size}, but there are only {len(x_0)} samples; choose a smaller one")
+        self.seed = _whole_number("seed", seed, at_least=0)
+        self.x_0, self.label = x_0, label
+        self.batches_per_epoch = len(x_0) // batch_size
+        self.position = 0
+        self._shuffled = (None, None)  # (epoch, its order), drawn again whenever it is missing
+
+    @property
+    def position(self):
+        """Number of batches given so far; set it to continue from there."""
+        return self._position
+
+    @position.setter
+    def position(self, value):
+        self._position = _whole_number("position", value, at_least=0)
+
+    def _order(self, epoch):
+        if self._shuffled[0] != epoch:
+            # SeedSequence mixes the two numbers, so that (seed 0, epoch 1) and (seed 1, epoch 0) are unrelated.
+            mixed = int(np.random.SeedSequence((self.seed, epoch)).generate_state(1, np.uint64)[0])
+            # The order is drawn on the CPU, where it is the same on every machine.
+            generator = torch.Generator().manual_seed(mixed)
+            self._shuffled = (epoch, torch.randperm(len(self.x_0), generator=generator).to(self.x_0.device))
+        return self._shuffled[1]
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        epoch, batch = divmod(self.position, self.batches_per_epoch)
+        idx = self._order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        self.position += 1
+        return self.x_0[idx], self.label[idx]
+
+    def to(self, device):
+        """The same batches, at the same position, with the data on `device`."""
+        moved = Batches(self.x_0.to(device), self.label.to(device), self.batch_size, self.seed)
+        moved.position = self.position
+        return moved
+
+
+def _whole_number(name, value, at_least):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r}; expected a whole number")
+    if value < at_least:
+        raise ValueError(f"{name} is {value}; expected at least {at_least}")
+    return int(value)
+
+
+# ---------------------------------------------------------------------------------------------- fetched images
+
+# Both sets have the same four files: (split, what) -> name.
+_FILES = {
+    ("train", "images"): "train-images-idx3-ubyte.gz",
+    ("train", "labels"): "train-labels-idx1-ubyte.gz",
+    ("held_out", "images"): "t10k-images-idx3-ubyte.gz",
+    ("held_out", "labels"): "t10k-labels-idx1-ubyte.gz",
+}
+_SIZES = {"train": 60_000, "held_out": 10_000}
+_MIRRORS = {
+    "mnist": (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    "fashion_mnist": (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+}
+_MD5 = {
+    "mnist": {
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+    "fashion_mnist": {
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+}
+
+
+def mnist(split="train", folder=None):
+    """All 70,000 handwritten digits of MNIST; fetched on first use, then read from the folder.
+
+    Args:
+        split: "train" (60,000) or "held_out" (10,000, published as the test set).
+        folder: where the files are kept; by default the environment variable DIFFUSION_COURSE_DATA, or else
+            ~/.cache/diffusion_course.
+    Returns:
+        x_0 (N, 1, 28, 28) float32 in [-1, 1], and label (N,) int64, 0..9.
+    Raises:
+        ValueError: unknown split, or a damaged file.
+        OSError: no mirror could be reached, or what came is not the file; `digits()` needs no network.
+    Source: LeCun, Cortes, Burges 1998, CC BY-SA 3.0.
+    """
+    return _fetched("mnist", split, folder)
+
+
+def fashion_mnist(split="train", folder=None):
+    """All 70,000 pictures of clothes of Fashion-MNIST; fetched on first use, then read from the folder.
+
+    The labels 0..9: T-shirt, trousers, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot.
+
+    Args, Returns, Raises: as for `mnist`.
+    Source: Xiao, Rasul, Vollgraf 2017, MIT licence.
+    """
+    return _fetched("fashion_mnist", split, folder)
+
+
+def _fetched(name, split, folder):
+    if split not in _SIZES:
+        raise ValueError(f"split is {split!r}; expected one of {', '.join(map(repr, _SIZES))}")
+    folder = folder or os.environ.get("DIFFUSION_COURSE_DATA") or Path.home() / ".cache" / "diffusion_course"
+    arrays = []
+    for what, item_shape in (("images", (28, 28)), ("labels", ())):
+        file = _FILES[split, what]
+        path = Path(folder).expanduser() / name / file  # one folder for each set, as their file names are the same
+        try:
+            download([mirror + file for mirror in _MIRRORS[name]], path, _MD5[name][file])
+        except OSError as error:
+            offline = "Without a network, data.digits() has 5,000 digits that are already here."
+            raise OSError(f"{error}\n{offline}") from error
+        arrays.append(_read_idx(path, (_SIZES[split], *item_shape)))
+    images, label = arrays
+    return to_unit(images[:, None]), torch.from_numpy(label.astype(np.int64))
+
+
+def _read_idx(path, shape):
+    """A gzipped IDX file of unsigned bytes as an array of that shape.
+
+    The header is four bytes 0, 0, 8 (unsigned bytes), number of axes, then the length of each axis, big-endian.
+    """
+    damaged = f"{path} is damaged; delete it, and it will be fetched again"
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{damaged} (not a whole gzip file: {error})") from error
+    header = 4 + 4 * len(shape)
+    if content[:4] != bytes([0, 0, 8, len(shape)]):
+        raise ValueError(f"{damaged} (it starts with {content[:4].hex(' ')}; expected 00 00 08 {len(shape):02x})")
+    found = tuple(np.frombuffer(content[4:header], dtype=">u4").tolist()) if len(content) >= header else ()
+    if found != shape:
+        raise ValueError(f"{damaged} (its header says {found}; expected {shape})")
+    if len(content) - header != prod(shape):
+        raise ValueError(f"{damaged} ({len(content) - header} bytes of data; expected {prod(shape)})")
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+
+
+def download(urls, path, md5, timeout=20):
+    """Fetches one file from the first mirror that has it, and goes on where an earlier attempt was cut off.
+
+    What has come so far is kept beside `path` with the ending .part. Only a complete file with the right checksum is
+    ever called `path`, so a file of that name can be trusted. A file that is there already is not fetched again.
+
+    Args:
+        urls: addresses (http or https) of the same file, tried in turn.
+        path: where the file goes; missing folders are made.
+        md5: its MD5 checksum, 32 hexadecimal digits. It finds damage; it does not protect from forgery.
+        timeout: seconds without any data after which a mirror is given up.
+    Returns:
+        path, as a pathlib.Path.
+    Raises:
+        ValueError: no address, an address that is not http(s), or something that is no MD5 checksum.
+        OSError: every mirror failed; the message says how each one did. Also a full disk or a protected folder.
+    """
+    urls, path, md5 = [urls] if isinstance(urls, str) else list(urls), Path(path), str(md5).lower()
+    if not urls or not all(str(url).startswith(("http://", "https://")) for url in urls):
+        raise ValueError(f"urls are {urls}; expected at least one address that starts with http:// or https://")
+    if len(md5) != 32 or set(md5) - set("0123456789abcdef"):
+        raise ValueError(f"md5 is {md5!r}; expected 32 hexadecimal digits")
+    if path.exists():
+        if _md5_of(path) == md5:
+            return path
+        path.unlink()
+        print(f"{path} had the wrong checksum; it was deleted and is fetched again")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    failures = []
+    for _ in range(2):
+        began_with_part = part.exists()
+        for url in urls:
+            try:
+                _fetch(url, part, timeout)
+            except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+                    raise  # the disk's fault: another mirror would not help
+                failures.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
+                continue
+            found = _md5_of(part)
+            if found == md5:
+                os.replace(part, path)
+                return path
+            part.unlink()
+            failures.append(f"{url}: the file has MD5 {found}, expected {md5}; it was deleted")
+        if not (began_with_part or part.exists()):
+            break  # every mirror was asked for the whole file and none was cut off: a second round would end the same
+    raise OSError(f"{path.name} could not be fetched:\n  " + "\n  ".join(failures))
+
+
+def _fetch(url, part, timeout):
+    """Completes `part` from one address. Raises OSError when the connection ends early; what came stays in `part`."""
+    from tqdm.auto import tqdm
+
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "diffusion-course", **({"Range": f"bytes={have}-"} if have else {})}
+    try:
+        reply = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and have:  # the part is as long as the file or longer
+            part.unlink()
+            return _fetch(url, part, timeout)
+        raise
+    with reply:
+        # A server that knows no ranges sends everything; then the file begins anew. Should it be some other range, the
+        # checksum finds out, and the next round asks for the whole file.
+        resumed = reply.status == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        have = have if resumed else 0
+        length = reply.headers.get("Content-Length")
+        total = None if length is None else have + int(length)
+        with (
+            open(part, "ab" if resumed else "wb") as file,
+            tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True) as bar,
+        ):
+            while chunk := reply.read(1 << 16):
+                file.write(chunk)
+                bar.update(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and part.stat().st_size < total:
+        raise OSError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
+
+
+def _md5_of(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,113 @@
+"""From data to noise: nothing here is learned (built in lesson 01, the posterior in lesson 05).
+
+The forward process shrinks the data and adds Gaussian noise. One small step after the other or one jump give the same
+distribution, and knowing both ends (x_0 and x_t) tells where the walk was in between: the posterior.
+"""
+
+import torch
+
+from .schedules import as_time
+
+
+def noise_like(x, generator=None):
+    """Standard normal noise of the shape, dtype and device of x.
+
+    Args:
+        x: any float tensor.
+        generator: torch.Generator or None for torch's global one. Noise is drawn on the generator's device and then
+            moved, so that a CPU generator gives a GPU the same picture.
+    """
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
+
+
+def noising_step(x, beta, noise):
+    """One step of DDPM's chain: sqrt(1 - beta) * x + sqrt(beta) * noise (Ho et al. 2020, eq. 2).
+
+    Args:
+        x: (B, ...) samples before the step.
+        beta: () variance that the step adds, in [0, 1].
+        noise: standard normal, of the shape of x.
+
+    Returns:
+        (B, ...) samples after the step, a draw from q(x_i | x_(i-1)).
+    """
+    check_noise(x, noise)
+    beta = torch.as_tensor(beta)
+    return (1 - beta).sqrt() * x + beta.sqrt() * noise
+
+
+def add_noise(schedule, x_0, noise, t):
+    """A draw from q(x_t | x_0): x_t = alpha_t * x_0 + sigma_t * noise (Ho et al. 2020, eq. 4).
+
+    Args:
+        schedule: a Schedule.
+        x_0: (B, ...) clean samples.
+        noise: standard normal, of the shape of x_0. An argument, so that you can fix it.
+        t: () or (B,) times in [0, 1].
+
+    Returns:
+        x_t: (B, ...).
+
+    Raises:
+        ValueError: shapes differ, t outside [0, 1], or x_0 that looks like pixels of 0..255.
+    """
+    check_noise(x_0, noise)
+    alpha_t, sigma_t = schedule.scales(t, like=x_0)
+    return alpha_t * x_0 + sigma_t * noise
+
+
+def posterior(schedule, x_0, x_t, t, s):
+    """Mean and standard deviation of q(x_s | x_t, x_0): where x was at s, if both ends are known (Ho et al. 2020,
+    eq. 7).
+
+    mean = alpha_t sigma_s^2 / (alpha_s sigma_t^2) * x_t + alpha_s * fresh * x_0,  std = sigma_s * sqrt(fresh), where
+    fresh is the share of the noise variance in x_t that was added between s and t.
+
+    Args:
+        schedule: a Schedule.
+        x_0, x_t: (B, ...) clean and noisy samples.
+        t, s: () or (B,) times, 0 <= s < t <= 1.
+
+    Returns:
+        mean (B, ...), std () or (B, 1, ..., 1).
+
+    Raises:
+        ValueError: shapes differ, or s is not earlier than t.
+    """
+    check_same_shape(x_0, x_t)
+    check_earlier(s, t)
+    alpha_t, sigma_t = schedule.scales(t, like=x_t)
+    alpha_s, sigma_s = schedule.scales(s, like=x_t)
+    fresh = schedule.fresh(t, s, like=x_t)
+    mean = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2) * x_t + alpha_s * fresh * x_0
+    return mean, sigma_s * fresh.sqrt()
+
+
+def check_noise(x, noise):
+    """Refuse noise that does not fit x, and data that is not floating point or looks like pixels of 0..255."""
+    for name, value in [("x", x), ("noise", noise)]:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+            raise TypeError(f"{name} is {kind}; expected a float tensor (for images of 0..255 use data.to_unit).")
+    if x.shape != noise.shape:
+        raise ValueError(
+            f"noise has shape {tuple(noise.shape)} and x {tuple(x.shape)}; give every number its own noise."
+        )
+    if x.device != noise.device:
+        raise ValueError(f"noise is on {noise.device} and x on {x.device}; move one with .to(...).")
+    if x.device.type == "cpu" and x.ndim == 4 and x.numel() and x.max() > 50:
+        raise ValueError(f"x has values up to {x.max():.0f}; images are expected in [-1, 1] (use data.to_unit).")
+
+
+def check_same_shape(x_0, x_t):
+    """Refuse an x_0 and an x_t that do not belong together."""
+    if x_0.shape != x_t.shape:
+        raise ValueError(f"x_0 has shape {tuple(x_0.shape)} and x_t {tuple(x_t.shape)}; they must be alike.")
+
+
+def check_earlier(s, t):
+    """Refuse a step from t that does not go to an earlier s."""
+    s, t = as_time(s), as_time(t)
+    if t.device.type == "cpu" and s.device.type == "cpu" and not (s < t).all():
+        raise ValueError(f"s is {s.tolist()} and t is {t.tolist()}; a step goes from t to an earlier s < t.")

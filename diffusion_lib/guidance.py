@@ -1,0 +1,67 @@
+"""A denoiser made from denoisers (built in lesson 08; lessons 00 to 06 only use it).
+
+Guidance and clipping take a function (x_t, t) -> x_0 and give back another one, so that they work with every sampler.
+"""
+
+import torch
+
+
+def drop_labels(label, null_label, probability, generator=None):
+    """Replace a random share of the labels by the null label (Ho and Salimans 2022, algorithm 1).
+
+    So one network learns with and without labels.
+
+    Args:
+        label: (B,) classes.
+        null_label: the number that stands for no label.
+        probability: share that is dropped, in [0, 1].
+        generator: CPU torch.Generator or None.
+    """
+    check_probability(probability)
+    dropped = torch.rand(len(label), generator=generator) < probability
+    return torch.where(dropped.to(label.device), null_label, label)
+
+
+def classifier_free(conditional, unconditional, scale):
+    """Push the estimate away from the unconditional one (Ho and Salimans 2022, eq. 6, in the convention scale = 1 + w).
+
+    unconditional + scale * (conditional - unconditional): 0 is unconditional, 1 is plain conditional.
+
+    Args:
+        conditional, unconditional: denoisers, such as partial(denoiser, label=digits) and denoiser.
+        scale: a number of at least 0.
+
+    Returns:
+        denoiser (x_t, t) -> x_0.
+    """
+    check_scale(scale)
+
+    def denoiser(x_t, t):
+        without = unconditional(x_t, t)
+        return without + scale * (conditional(x_t, t) - without)
+
+    return denoiser
+
+
+def clip(denoiser, low=-1.0, high=1.0):
+    """Keep the estimate of x_0 where the data lives (Ho et al. 2020, in their sampling code; pixels are in [-1, 1])."""
+    check_range(low, high)
+    return lambda x_t, t: denoiser(x_t, t).clamp(low, high)
+
+
+def check_scale(scale):
+    """Refuse a negative scale."""
+    if not scale >= 0:
+        raise ValueError(f"scale is {scale}; expected at least 0 (0 unconditional, 1 conditional, above 1 guided).")
+
+
+def check_probability(probability):
+    """Refuse what is no share."""
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability is {probability}; expected a share in [0, 1].")
+
+
+def check_range(low, high):
+    """Refuse an empty range."""
+    if not low < high:
+        raise ValueError(f"low is {low} and high is {high}; expected low < high.")

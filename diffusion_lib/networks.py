@@ -1,0 +1,229 @@
+"""Networks that turn (x_t, t, label) into a prediction of the same shape as x_t (built in lesson 03).
+
+A network must know the time, because the same pixels mean other things at another noise level. Time and label become
+one
+vector; every residual block lets it scale and shift its channels. The U-Net looks at the image at three resolutions.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def timestep_embedding(t, dim):
+    """Times as waves of many frequencies (Vaswani et al. 2017, sec. 3.5; Ho et al. 2020, app. B).
+
+    [cos(1000 t w_k), sin(1000 t w_k)] for dim / 2 frequencies w_k from 1 down to 1/10000.
+
+    Args:
+        t: (B,) times in [0, 1].
+        dim: size of the embedding, even.
+
+    Returns:
+        (B, dim).
+    """
+    check_embedding(t, dim)
+    half = dim // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)  # (dim / 2,)
+    angles = 1000 * t[:, None] * frequencies[None, :]  # (B, dim / 2)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def check_embedding(t, dim):
+    """Refuse times that are not (B,) and an odd size."""
+    if t.ndim != 1:
+        raise ValueError(f"t has shape {tuple(t.shape)}; expected (B,), one time for each sample.")
+    if dim % 2 or dim < 2:
+        raise ValueError(f"dim is {dim}; expected an even number, half for cosines and half for sines.")
+
+
+class Condition(nn.Module):
+    """Time and label as one vector (B, dim). The last row of the label table is the null label: no class is given.
+
+    Args:
+        dim: size of the vector, even.
+        labels: number of classes, or None for a network without labels.
+    """
+
+    def __init__(self, dim, labels=None):
+        super().__init__()
+        self.dim, self.null_label = dim, labels
+        self.time = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.label = None if labels is None else nn.Embedding(labels + 1, dim)
+
+    def forward(self, t, label=None):
+        check_label(label, t, self.null_label)
+        vector = self.time(timestep_embedding(t, self.dim))
+        if self.label is not None:
+            if label is None:
+                label = torch.full_like(t, self.null_label, dtype=torch.long)
+            vector = vector + self.label(label)
+        return F.silu(vector)
+
+
+def check_label(label, t, null_label):
+    """Refuse labels that are no classes of this network."""
+    if label is None:
+        return
+    if null_label is None:
+        raise ValueError("this network was made without labels; leave label out, or make it with labels=10.")
+    batch = len(t)
+    if label.shape != (batch,) or label.is_floating_point():
+        raise ValueError(
+            f"label is {tuple(label.shape)} {label.dtype}; expected ({batch},) whole numbers, one a sample."
+        )
+    if label.device.type == "cpu" and not ((label >= 0) & (label <= null_label)).all():
+        raise ValueError(
+            f"label reaches from {label.min()} to {label.max()}; this network knows 0 to {null_label - 1}, "
+            f"and {null_label} for no label."
+        )
+
+
+class MLP(nn.Module):
+    """For points instead of images: (B, D) with time, through residual layers.
+
+    Args:
+        features: D.
+        width: size of the hidden layers.
+        depth: number of hidden layers.
+        labels: number of classes, or None.
+    """
+
+    def __init__(self, features=2, width=128, depth=3, labels=None):
+        super().__init__()
+        self.condition = Condition(width, labels)
+        self.first = nn.Linear(features, width)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.modulations = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(depth))
+        self.final = nn.Linear(width, features)
+
+    def forward(self, x_t, t, label=None):
+        condition = self.condition(t, label)
+        h = self.first(x_t)
+        for layer, modulation in zip(self.layers, self.modulations):
+            scale, shift = modulation(condition).chunk(2, dim=1)
+            h = h + layer(F.silu(h * (1 + scale) + shift))
+        return self.final(F.silu(h))
+
+
+class ResBlock(nn.Module):
+    """Two convolutions around a shortcut; the condition scales and shifts the channels between them (FiLM, Perez et
+    al. 2018).
+
+    The second convolution begins at zero, so that a new block passes its input on.
+
+    Args:
+        channels_in, channels_out: C before and after.
+        condition_dim: size of the condition vector.
+    """
+
+    def __init__(self, channels_in, channels_out, condition_dim):
+        super().__init__()
+        self.norm_1 = nn.GroupNorm(8, channels_in)
+        self.conv_1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.film = nn.Linear(condition_dim, 2 * channels_out)
+        self.norm_2 = nn.GroupNorm(8, channels_out)
+        self.conv_2 = zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
+        self.shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
+
+    def forward(self, x, condition):
+        h = self.conv_1(F.silu(self.norm_1(x)))  # (B, channels_out, H, W)
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)  # (B, channels_out, 1, 1)
+        h = self.norm_2(h) * (1 + scale) + shift
+        return self.shortcut(x) + self.conv_2(F.silu(h))
+
+
+class Attention(nn.Module):
+    """Every position looks at every other one; where images are small, that is affordable (Vaswani et al. 2017).
+
+    Args:
+        channels: C.
+        heads: number of heads, a divisor of C.
+    """
+
+    def __init__(self, channels, heads=4):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x):
+        B, C, H, W = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W).transpose(-1, -2).unbind(1)
+        h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H * W, C / heads)
+        return x + self.out(h.transpose(-1, -2).reshape(B, C, H, W))
+
+
+class UNet(nn.Module):
+    """Down through the resolutions and up again, with a bridge at each (Ronneberger et al. 2015; Ho et al. 2020).
+
+    Args:
+        channels: C of the images.
+        widths: channels of the levels; each level after the first has half the side of the one before it.
+        labels: number of classes, or None for a network without labels.
+        condition_dim: size of the time and label vector.
+    """
+
+    def __init__(self, channels=1, widths=(32, 64, 128), labels=None, condition_dim=128):
+        super().__init__()
+        self.side_divisor = 2 ** (len(widths) - 1)
+        self.condition = Condition(condition_dim, labels)
+        self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
+
+        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        for width, below in zip(widths, widths[1:]):
+            self.down.append(ResBlock(width, width, condition_dim))
+            self.shrink.append(nn.Conv2d(width, below, 3, stride=2, padding=1))
+
+        deepest = widths[-1]
+        self.middle_1 = ResBlock(deepest, deepest, condition_dim)
+        self.attention = Attention(deepest)
+        self.middle_2 = ResBlock(deepest, deepest, condition_dim)
+
+        self.grow, self.up = nn.ModuleList(), nn.ModuleList()
+        for width, below in reversed(list(zip(widths, widths[1:]))):
+            self.grow.append(nn.Conv2d(below, width, 3, padding=1))
+            self.up.append(ResBlock(2 * width, width, condition_dim))
+
+        self.final = nn.Sequential(
+            nn.GroupNorm(8, widths[0]), nn.SiLU(), zero(nn.Conv2d(widths[0], channels, 3, padding=1))
+        )
+
+    def forward(self, x_t, t, label=None):
+        check_image(x_t, self.first.in_channels, self.side_divisor)
+        condition = self.condition(t, label)
+        h, bridges = self.first(x_t), []
+        for block, shrink in zip(self.down, self.shrink):
+            h = block(h, condition)
+            bridges.append(h)
+            h = shrink(h)  # half the side
+        h = self.middle_1(h, condition)
+        h = self.attention(h)
+        h = self.middle_2(h, condition)
+        for grow, block in zip(self.grow, self.up):
+            h = grow(F.interpolate(h, scale_factor=2))  # twice the side
+            h = block(torch.cat([h, bridges.pop()], dim=1), condition)
+        return self.final(h)
+
+
+def zero(layer):
+    """The layer with weights and bias of zero: its branch begins silent."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def check_image(x_t, channels, divisor):
+    """Refuse images that the U-Net cannot halve, or that have another number of channels."""
+    if x_t.ndim != 4 or x_t.shape[1] != channels:
+        raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network expects (B, {channels}, H, W).")
+    if x_t.shape[2] % divisor or x_t.shape[3] % divisor:
+        raise ValueError(f"images are {x_t.shape[2]} x {x_t.shape[3]}; both sides must be multiples of {divisor}.")
+
+
+def count_parameters(module):
+    """How many numbers a module learns."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

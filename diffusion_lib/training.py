@@ -1,0 +1,398 @@
+"""The training loop, and what keeps it fast, steady and safe (built in lesson 04).
+
+`train` is a generator: it makes one step and tells how it went, so that the caller logs, plots and stops. Around it: an
+average of the weights (EMA), a second optimiser for matrices (Muon), half precision where the machine has it, and a
+checkpoint from which a killed run goes on bit for bit.
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+
+class Progress(NamedTuple):
+    """How a training step went: its number (from 1), loss, learning rate as a share of its peak, seconds since the
+    start."""
+
+    step: int
+    loss: float
+    rate: float
+    seconds: float
+
+
+def best_device():
+    """cuda, then mps, then cpu: the first that this machine has."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def half_precision(device):
+    """The 16-bit type that pays on this device, or None.
+
+    bfloat16 on GPUs and CPUs that calculate in it, float16 on older GPUs, none elsewhere.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    if device.type == "cpu":
+        supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        return torch.bfloat16 if supported() else None
+    return None
+
+
+def autocast(device, dtype):
+    """A context in which convolutions and matrix products run in dtype; None changes nothing."""
+    return nullcontext() if dtype is None else torch.autocast(torch.device(device).type, dtype=dtype)
+
+
+def to_device(model, device, compile=False):
+    """The model, ready for its device: channels last on CUDA, where convolutions like it; compiled on request.
+
+    Compiling takes tens of seconds and then saves some in every thousand steps: it pays in long runs.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        model = model.to(device, memory_format=torch.channels_last)
+    else:
+        model = model.to(device)
+    if compile:
+        model.compile()
+    return model
+
+
+class EMA:
+    """A running average of the weights: samples come from it, not from the weights that still jump about.
+
+    average += (weights - average) / (1 + window * step): a mean over roughly the last `window` of all steps, however
+    long the run is (Karras et al. 2024, sec. 3.1, in the same spirit).
+
+    Args:
+        model: the module that is trained.
+        window: share of the run that is averaged, in (0, 1].
+    """
+
+    def __init__(self, model, window=0.12):
+        check_window(window)
+        self.model, self.window, self.step = model, window, 0
+        self.average = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self):
+        """Take the model's present weights into the average."""
+        self.step += 1
+        share = 1 / (1 + self.window * self.step)
+        for name, p in self.model.named_parameters():
+            self.average[name].lerp_(p, share)
+
+    @torch.no_grad()
+    def swap(self):
+        """Exchange the model's weights and the average; call it again to change back."""
+        for name, p in self.model.named_parameters():
+            weights = p.detach().clone()
+            p.copy_(self.average[name])
+            self.average[name].copy_(weights)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal: every direction of a weight matrix moves equally far (Jordan et al.
+    2024).
+
+    The update of a matrix G is close to U V^T of its singular value decomposition, found by five Newton-Schulz steps.
+    Convolution weights (out, in, h, w) count as matrices (out, in * h * w).
+
+    Args:
+        parameters: weights with at least two axes.
+        lr: size of the update, per root mean square.
+        momentum: in [0, 1).
+    """
+
+    def __init__(self, parameters, lr=0.02, momentum=0.95):
+        super().__init__(parameters, dict(lr=lr, momentum=momentum))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                buffer = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                update = orthogonal(p.grad.lerp(buffer, group["momentum"]).flatten(1)).reshape(p.shape)
+                p.add_(
+                    update, alpha=-group["lr"] * max(1, update.flatten(1).shape[0] / update.flatten(1).shape[1]) ** 0.5
+                )
+
+
+def orthogonal(G, steps=5):
+    """A matrix with the singular vectors of G and singular values near 1, by Newton-Schulz iteration.
+
+    Args:
+        G: (rows, columns).
+        steps: number of iterations; five bring most values into 0.7 .. 1.2.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315  # Jordan et al. 2024
+    X = G.T if G.shape[0] > G.shape[1] else G
+    X = X / (X.norm() + 1e-7)
+    for _ in range(steps):
+        A = X @ X.T
+        X = a * X + (b * A + c * A @ A) @ X
+    return X.T if G.shape[0] > G.shape[1] else X
+
+
+def make_optimizers(model, learning_rate=2e-3, muon_rate=0.02):
+    """Muon for the weight matrices inside the network, AdamW for everything else.
+
+    Args:
+        model: module to train.
+        learning_rate: AdamW's peak rate.
+        muon_rate: Muon's peak rate; 0 gives everything to AdamW.
+
+    Returns:
+        list of optimisers.
+    """
+    matrices, rest = [], []
+    for module in model.modules():
+        for p in module.parameters(recurse=False):
+            inside = isinstance(module, (nn.Linear, nn.Conv2d)) and p.ndim >= 2 and min(p.flatten(1).shape) >= 16
+            (matrices if inside and muon_rate > 0 else rest).append(p)
+    optimizers = [torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01)]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=muon_rate))
+    return optimizers
+
+
+def train(
+    model,
+    batches,
+    loss_fn,
+    steps=None,
+    seconds=None,
+    optimizers=None,
+    ema=None,
+    warmup=0.05,
+    clip=1.0,
+    dtype=None,
+    seed=0,
+    checkpoint=None,
+    save_every=200,
+) -> Iterator[Progress]:
+    """Train a model, one step at a time: each `next` makes a step and says how it went.
+
+    The learning rate rises over the first `warmup` of the run and falls as half a cosine over the rest. Give `steps` or
+    `seconds` (or both: the first to be reached ends the run).
+
+    Args:
+        model: module whose parameters learn.
+        batches: iterator of batches (data.Batches, if the run shall be resumable).
+        loss_fn: function (model, batch, generator) -> loss, a number or (B,). Draw its randomness from the generator.
+        steps: length of the run in steps.
+        seconds: length of the run in seconds.
+        optimizers: list of optimisers, make_optimizers(model) if None.
+        ema: an EMA of the model, or None.
+        warmup: share of the run in which the rate rises, in [0, 1).
+        clip: largest norm of the gradient.
+        dtype: 16-bit type for autocast, or None for float32 (see half_precision).
+        seed: decides the generator that loss_fn gets (on the CPU, so that every device sees the same numbers).
+        checkpoint: path of a file to save the run in and to go on from if it exists, or None.
+        save_every: steps between two saves; the last step is always saved.
+
+    Yields:
+        Progress(step, loss, rate, seconds).
+
+    Raises:
+        ValueError: neither steps nor seconds.
+        FloatingPointError: the loss is not finite; the weights are still those of the step before.
+    """
+    check_length(steps, seconds)
+    optimizers = make_optimizers(model) if optimizers is None else optimizers
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    scaler = torch.amp.GradScaler(enabled=dtype == torch.float16 and device.type == "cuda")
+    run = Run(model, optimizers, ema, batches, generator, scaler)
+    step, before = run.load(checkpoint) if checkpoint and Path(checkpoint).exists() else (0, 0.0)
+    start = time.perf_counter() - before
+
+    while True:
+        elapsed = time.perf_counter() - start
+        done = max(step / steps if steps else 0.0, elapsed / seconds if seconds else 0.0)
+        if done >= 1:
+            break
+        rate = learning_rate_share(done, warmup)
+        for optimizer, peak in zip(optimizers, peaks):
+            for group, lr in zip(optimizer.param_groups, peak):
+                group["lr"] = rate * lr
+
+        with autocast(device, dtype):
+            loss = loss_fn(model, next(batches), generator).mean()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss.item()} in step {step + 1}; the weights are those of the step before. "
+                "Look at the data (is it in [-1, 1]?), or lower the learning rate."
+            )
+        scaler.scale(loss).backward()
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        for optimizer in optimizers:
+            scaler.step(optimizer)
+            optimizer.zero_grad()
+        scaler.update()
+        if ema is not None:
+            ema.update()
+        step += 1
+        if checkpoint and (step % save_every == 0 or step == steps):
+            run.save(checkpoint, step, time.perf_counter() - start)
+        yield Progress(step, loss.item(), rate, time.perf_counter() - start)
+
+
+def check_window(window):
+    """Refuse a window that is no share of the run."""
+    if not 0 < window <= 1:
+        raise ValueError(f"window is {window}; expected a share of the run, in (0, 1].")
+
+
+def check_length(steps, seconds):
+    """Refuse a run that would never end, or never begin."""
+    if steps is None and seconds is None:
+        raise ValueError("give steps=... or seconds=..., or the run would never end.")
+    for name, value in [("steps", steps), ("seconds", seconds)]:
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} is {value}; expected a positive number.")
+
+
+def learning_rate_share(done, warmup):
+    """Share of the peak rate when `done` of the run is over: up in a line, down in half a cosine.
+
+    Args:
+        done, warmup: shares of the run, in [0, 1].
+    """
+    if done < warmup:
+        return 0.01 + 0.99 * done / warmup  # a first step of 0 would be lost
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+class Run:
+    """All that a run needs to go on: weights, optimisers, average, position in the data, random generator, loss scale.
+
+    One safetensors file, with the numbers as JSON in its header; written under another name and then renamed, so
+    that a kill while saving leaves the file before it. Nothing in it can run code.
+    """
+
+    def __init__(self, model, optimizers, ema, batches, generator, scaler):
+        self.model, self.optimizers, self.ema = model, optimizers, ema
+        self.batches, self.generator, self.scaler = batches, generator, scaler
+
+    def tensors(self):
+        """Every tensor of the run by name."""
+        named = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.ema is not None:
+            named |= {f"ema.{name}": value for name, value in self.ema.average.items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for k, values in optimizer.state_dict()["state"].items():
+                named |= {f"optimizer.{i}.{k}.{name}": value for name, value in values.items()}
+        return named | {"generator": self.generator.get_state()}
+
+    def save(self, path, step, seconds):
+        """Write the run, atomically."""
+        numbers = dict(step=step, seconds=seconds, position=getattr(self.batches, "position", None))
+        numbers |= dict(ema_step=self.ema.step if self.ema else None, scaler=self.scaler.state_dict())
+        save_tensors(path, self.tensors(), numbers)
+
+    def load(self, path):
+        """Put a saved run back and return (step, seconds). A file that does not fit changes nothing.
+
+        Raises:
+            ValueError: not a checkpoint, damaged, or of another model.
+        """
+        tensors, numbers = load_tensors(path)
+        fresh = {name: v.shape for name, v in self.tensors().items() if not name.startswith("optimizer.")}
+        saved = {name: v.shape for name, v in tensors.items() if not name.startswith("optimizer.")}
+        if "step" not in numbers or fresh != saved:
+            odd = sorted(name for name in fresh.keys() | saved.keys() if fresh.get(name) != saved.get(name))
+            raise ValueError(
+                f"{path} holds another run than this one (it differs in {', '.join(odd[:3]) or 'its header'}). "
+                "Give the same model and EMA, or another checkpoint path."
+            )
+        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
+        for i, optimizer in enumerate(self.optimizers):
+            state = {}
+            for name, value in tensors.items():
+                if name.startswith(f"optimizer.{i}."):
+                    k, key = name.removeprefix(f"optimizer.{i}.").split(".")
+                    state.setdefault(int(k), {})[key] = value
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        if self.ema is not None:
+            for name, value in self.ema.average.items():
+                value.copy_(tensors[f"ema.{name}"])
+            self.ema.step = numbers["ema_step"]
+        if numbers["position"] is not None:
+            self.batches.position = numbers["position"]
+        self.scaler.load_state_dict(numbers["scaler"])
+        self.generator.set_state(tensors["generator"])
+        return numbers["step"], numbers["seconds"]
+
+
+def save_tensors(path, tensors, header):
+    """Write named tensors and a JSON header as one safetensors file, atomically.
+
+    Args:
+        path: where to.
+        tensors: dict of tensors.
+        header: dict of numbers, strings, lists.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    save_file(plain, part, metadata={"header": json.dumps(header), "sha256": fingerprint(plain)})
+    part.chmod(0o644)
+    with open(part, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def load_tensors(path):
+    """Named tensors and header of a file from save_tensors.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, or a damaged one.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}; look at the folder and the spelling.")
+    try:
+        with safe_open(path, "pt") as file:
+            tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+        if header["sha256"] != fingerprint(tensors):
+            raise ValueError("its numbers were altered since it was written")
+        return tensors, json.loads(header["header"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a complete file of weights ({error}). It may be cut short, or stand for a file that was "
+            "never fetched: delete it and make or fetch it again."
+        ) from error
+
+
+def fingerprint(tensors):
+    """SHA-256 over names, types and bytes of CPU tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,490 @@
+"""course.py: what it says, what it installs and when, and what it rewrites; and tests/store_outputs.py.
+
+The set-up runs in a copy of the repository's top level with a real environment whose pip, pytest and JupyterLab are
+stand-ins that write down how they were called, so no test here installs anything.
+"""
+
+import ast
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import venv
+from base64 import b64encode
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from tests import store_outputs
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDER = """
+import json, os, pathlib, sys
+with open({log!r}, "a") as log:
+    log.write(json.dumps([{name!r}, *sys.argv[1:]]) + "\\n")
+if os.environ.get("FAIL", "no failure") in " ".join(sys.argv):
+    sys.exit(os.environ.get("SAYS", ""))
+sys.exit({code})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A copy of the repository's top level."""
+    for name in ("course.py", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("00_start.ipynb", "03_network.ipynb"):
+        (tmp_path / "notebooks" / name).write_text("{}")
+    for name in ("CI", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def course(folder):
+    spec = importlib.util.spec_from_file_location("course_copy", folder / "course.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def calls(folder, course, monkeypatch):
+    """Puts an environment of stand-ins beside the copy. Returns a function that lists the calls since its last call."""
+    log = folder / "calls.txt"
+    venv.create(course.VENV, with_pip=False)
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    found = subprocess.run([course.PYTHON, "-c", ask], capture_output=True, text=True, check=True)
+    for name, code in (("pip", 0), ("pytest", 3), ("jupyterlab", 0)):
+        package = Path(found.stdout.strip()) / name
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "__main__.py").write_text(RECORDER.format(log=str(log), name=name, code=code))
+    for package, module in (("diffusion_lib", "__main__"), ("tests", "store_outputs")):
+        (folder / package).mkdir()
+        (folder / package / f"{module}.py").write_text(RECORDER.format(log=str(log), name=package, code=0))
+    monkeypatch.setattr(course, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(course.platform, "system", lambda: "Linux")
+
+    def since_last_time():
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [json.loads(line) for line in lines]
+
+    return since_last_time
+
+
+def run(folder, *arguments):
+    return subprocess.run([sys.executable, folder / "course.py", *arguments], capture_output=True, text=True)
+
+
+def paragraph(error):
+    """The message that course.py ends with, on one line."""
+    return " ".join(str(error.value).split())
+
+
+# What it says
+
+
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",), ("lab", "--help")])
+def test_help_names_every_command(folder, course, arguments):
+    shown = run(folder, *arguments)
+    assert shown.returncode == 0 and shown.stderr == ""
+    for name in course.COMMANDS:
+        assert f"course.py {name} " in shown.stdout
+    assert not course.VENV.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["labb"], "there is no command 'labb'; there are lab, test, demo"),
+        (["lab", "07"], "there is no lesson 07; there are 00, 03"),
+        (["lab", "seven"], "there is no lesson seven"),
+        (["setup", "now"], "setup takes no arguments"),
+    ],
+)
+def test_wrong_commands_end_in_one_paragraph_before_anything_is_made(folder, course, arguments, words):
+    shown = run(folder, *arguments)
+    assert shown.returncode == 1
+    assert words in " ".join(shown.stderr.split()) and "Traceback" not in shown.stderr
+    assert not course.VENV.exists()
+
+
+def test_an_old_python_can_read_the_file_and_is_told_what_to_do(course):
+    ast.parse((ROOT / "course.py").read_text(encoding="utf-8"), feature_version=(3, 6))
+    for old in [(3, 6, 0), (3, 10, 14)]:
+        with pytest.raises(SystemExit) as error:
+            course.check_machine(old, "Linux", "x86_64")
+        assert f"this is Python 3.{old[1]} and the course needs Python 3.11 or newer" in paragraph(error)
+        assert "python.org" in paragraph(error)
+    for new in [(3, 11, 0), (3, 13, 1), (4, 0, 0)]:
+        course.check_machine(new, "Linux", "x86_64")
+
+
+def test_an_intel_mac_is_told_about_colab(course):
+    with pytest.raises(SystemExit) as error:
+        course.check_machine((3, 12, 0), "Darwin", "x86_64")
+    assert "Colab" in paragraph(error)
+    course.check_machine((3, 12, 0), "Darwin", "arm64")
+
+
+def test_only_the_standard_library_is_used():
+    tree = ast.parse((ROOT / "course.py").read_text(encoding="utf-8"))
+    imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= sys.stdlib_module_names
+
+
+# Which PyTorch
+
+
+@pytest.mark.parametrize(
+    "system, gpu, index",
+    [
+        ("Linux", False, "https://download.pytorch.org/whl/cpu"),
+        ("Linux", True, None),
+        ("Windows", False, None),
+        ("Windows", True, "https://download.pytorch.org/whl/cu130"),
+        ("Darwin", False, None),
+    ],
+)
+def test_the_build_of_pytorch_fits_the_machine(course, system, gpu, index):
+    assert course.torch_index(system, gpu) == index
+
+
+@pytest.mark.parametrize(
+    "tool, result, gpu",
+    [
+        (None, None, False),
+        ("nvidia-smi", SimpleNamespace(returncode=0, stdout=b"GPU 0: NVIDIA T4 (UUID: GPU-1)\n"), True),
+        ("nvidia-smi", SimpleNamespace(returncode=0, stdout=b"No devices found.\n"), False),
+        ("nvidia-smi", SimpleNamespace(returncode=9, stdout=b"GPU driver mismatch\n"), False),
+        ("nvidia-smi", OSError("not a program"), False),
+        ("nvidia-smi", subprocess.TimeoutExpired("nvidia-smi", 30), False),
+    ],
+)
+def test_a_gpu_counts_only_if_its_driver_lists_it(course, monkeypatch, tool, result, gpu):
+    def answer(*_, **__):
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(course.shutil, "which", lambda name: tool)
+    monkeypatch.setattr(course.subprocess, "run", answer)
+    assert course.has_nvidia_gpu() is gpu
+
+
+# Installing
+
+
+def test_set_up_installs_once_and_again_when_something_changed(folder, course, calls, capfd):
+    course.set_up()
+    torch_step, requirements, package = calls()
+    version = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    assert version in torch_step and "--no-deps" in torch_step and "https://download.pytorch.org/whl/cpu" in torch_step
+    assert {"--timeout=10", "--retries=1"} <= set(torch_step)
+    assert requirements[-4:] == ["-r", "requirements.txt", "-c", "constraints.txt"]
+    assert package[-2:] == ["-e", "."] and "--quiet" not in package
+    assert "--> installing" in capfd.readouterr().out
+
+    course.set_up()
+    assert calls() == []
+    assert "up to date" in capfd.readouterr().out
+    for name in ("requirements.txt", "constraints.txt", "pyproject.toml"):
+        with open(folder / name, "a") as file:
+            file.write("# changed\n")
+        course.set_up()
+        made = calls()
+        assert len(made) == 3 and all("--quiet" in call for call in made), name
+    course.set_up()
+    assert calls() == []
+
+
+def test_set_up_respects_pip_settings_and_is_short_in_ci(course, calls, monkeypatch):
+    monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "60")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("CI", "true")
+    course.set_up()
+    made = calls()
+    assert not any(argument.startswith(("--timeout", "--retries")) for argument in made[0])
+    assert all("--quiet" in call for call in made)
+
+
+def test_an_unreachable_pytorch_index_does_not_stop_the_set_up(course, calls, monkeypatch, capfd):
+    monkeypatch.setenv("FAIL", "download.pytorch.org")
+    monkeypatch.setenv("SAYS", "NewConnectionError: Name or service not known")
+    course.set_up()
+    assert len(calls()) == 3 and course.STAMP.exists()
+    assert "whl/cpu did not answer" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "says, words",
+    [
+        ("ERROR: [Errno 28] No space left on device", "The disk is full."),
+        ("WARNING: Retrying ... NewConnectionError ... No matching distribution found", "Check the network connection"),
+        ("ERROR: No matching distribution found for torch", "A package has no build for this Python"),
+        ("ERROR: a surprise", "The lines above are its own"),
+    ],
+)
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_a_failed_install_ends_in_one_paragraph_and_is_tried_again(course, calls, monkeypatch, capfd, says, words, ci):
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("FAIL", "requirements.txt")
+    monkeypatch.setenv("SAYS", says)
+    with pytest.raises(SystemExit) as error:
+        course.set_up()
+    assert words in paragraph(error) and "pip could not install what requirements.txt names" in paragraph(error)
+    assert says in capfd.readouterr().err
+    assert len(calls()) == 2 and not course.STAMP.exists()
+    monkeypatch.delenv("FAIL")
+    course.set_up()
+    assert len(calls()) == 3 and course.STAMP.exists()
+
+
+def test_the_signs_of_trouble_are_those_that_pip_gives(course):
+    pip = [sys.executable, "-m", "pip", "--isolated", "install", "--dry-run", "--retries=1", "--timeout=5"]
+    closed = subprocess.run([*pip, "--index-url=http://127.0.0.1:9/simple", "absent"], capture_output=True, text=True)
+    assert closed.returncode and "could not be reached" in course.explain(closed.stderr)
+    absent = subprocess.run([*pip, "--no-index", "absent"], capture_output=True, text=True)
+    assert absent.returncode and "no build for this Python" in course.explain(absent.stderr)
+
+
+def test_a_full_disk_is_noticed_before_anything_is_made(course, monkeypatch):
+    monkeypatch.setattr(course, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(course.shutil, "disk_usage", lambda path: SimpleNamespace(free=1.2e9))
+    with pytest.raises(SystemExit) as error:
+        course.set_up()
+    assert "needs about 3 GB and only 1.2 GB are free" in paragraph(error)
+    assert not course.VENV.exists()
+
+
+def test_a_python_without_venv_is_told_the_package(course, monkeypatch):
+    said = "The virtual environment was not created successfully because ensurepip is not available."
+    failed = SimpleNamespace(returncode=1, stdout=said)
+    monkeypatch.setattr(course.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(SystemExit) as error:
+        course.make_environment()
+    assert "apt install python3-venv" in paragraph(error)
+
+
+def test_a_broken_environment_is_made_anew(course, calls, monkeypatch):
+    course.set_up()
+    calls()
+    (course.VENV / "pyvenv.cfg").write_text("home = /nowhere\n")
+    course.PYTHON.unlink()
+    assert not course.environment_works()
+    monkeypatch.setattr(course, "make_environment", lambda: venv.create(course.VENV, clear=True, with_pip=False))
+    monkeypatch.setattr(course, "pip_install", lambda *arguments: (True, ""))
+    course.set_up()
+    assert course.PYTHON.exists() and course.STAMP.read_text() == course.fingerprint()
+
+
+# The commands
+
+
+def test_commands_pass_arguments_on_and_exit_codes_back(folder, course, calls):
+    course.set_up()
+    calls()
+    assert course.main(["test", "-k", "samplers", "-x"]) == 3
+    assert calls() == [["pytest", "-k", "samplers", "-x"]]
+    assert course.main(["demo", "--steps", "5"]) == 0
+    assert calls() == [["diffusion_lib", "--steps", "5"]]
+    assert course.main(["outputs", "03"]) == 0
+    assert calls() == [["tests", "03"]]
+    assert course.main(["setup"]) == 0
+    assert calls() == []
+
+
+@pytest.mark.parametrize(
+    "arguments, notebook, options",
+    [
+        ([], "00_start.ipynb", []),
+        (["03"], "03_network.ipynb", []),
+        (["3", "--no-browser"], "03_network.ipynb", ["--no-browser"]),
+        (["--port=9000"], "00_start.ipynb", ["--port=9000"]),
+    ],
+)
+def test_lab_opens_the_lesson(folder, course, calls, arguments, notebook, options):
+    assert course.main(["lab", *arguments]) == 0
+    opened = [f"--ServerApp.root_dir={folder}", str(folder / "notebooks" / notebook), *options]
+    assert calls()[-1] == ["jupyterlab", *opened]
+
+
+# set-repo
+
+OLD = "diffusion-course/diffusion-course"
+
+
+@pytest.fixture
+def repository(folder):
+    slug_lines = [
+        f"[![Colab](badge.svg)](https://colab.research.google.com/github/{OLD}/blob/main/notebooks/00_start.ipynb)",
+        f"git clone https://github.com/{OLD}.git\r",
+        "cd diffusion-course",
+        f"https://codespaces.new/{OLD}?quickstart=1 and https://github.com/{OLD}.",
+    ]
+    others = f"github.com/{OLD}-extra github.com/x{OLD} github.com/{OLD}.js cd diffusion-course-2"
+    (folder / "README.md").write_bytes("\n".join([*slug_lines, others, "é"]).encode())
+    (folder / "notebooks/00_start.ipynb").write_text(json.dumps({"source": slug_lines}))
+    (folder / ".github/workflows").mkdir(parents=True)
+    (folder / ".github/workflows/ci.yml").write_text(f"# {OLD}\n")
+    (folder / "other.md").write_text(OLD)
+    return SimpleNamespace(folder=folder, others=others, links=len(slug_lines))
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_set_repo_rewrites_every_link_and_nothing_else(repository, course, capsys):
+    folder = repository.folder
+    assert course.main(["set-repo", "ada-l/diffusion_2.0"]) == 0
+    readme = (folder / "README.md").read_bytes().decode()
+    assert readme.count("ada-l/diffusion_2.0") == 4 and repository.others in readme
+    assert "git clone https://github.com/ada-l/diffusion_2.0.git\r\ncd diffusion_2.0\n" in readme
+    assert "ada-l/diffusion_2.0/blob" in json.loads((folder / "notebooks/00_start.ipynb").read_text())["source"][0]
+    assert (folder / ".github/workflows/ci.yml").read_text() == "# ada-l/diffusion_2.0\n"
+    assert 'Repository = "https://github.com/ada-l/diffusion_2.0"' in (folder / "pyproject.toml").read_text()
+    assert (folder / "other.md").read_text() == OLD
+    assert "README.md: diffusion-course/diffusion-course is now ada-l/diffusion_2.0" in capsys.readouterr().out
+
+    before = contents(folder)
+    assert course.main(["set-repo", "ada-l/diffusion_2.0"]) == 0
+    assert contents(folder) == before and not list(folder.rglob("*.part"))
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["ada"], ["ada/a", "b"], ["https://github.com/ada/a"], ["ada/a/b"], ["-ada/a"], ["ada/.."], ["ada/a b"],
+     ["ada/a.git"], ['ada/"'], ["ada/ä"], ["ada/"], ["ada/a\n"]],
+)  # fmt: skip
+def test_set_repo_refuses_what_is_not_a_repository(repository, course, arguments):
+    before = contents(repository.folder)
+    with pytest.raises(SystemExit) as error:
+        course.main(["set-repo", *arguments])
+    assert "OWNER/NAME" in paragraph(error)
+    assert contents(repository.folder) == before
+
+
+def test_an_interrupted_set_repo_can_be_repeated(repository, course, monkeypatch):
+    replace, left = course.os.replace, iter([True, True])
+
+    def fails_at_the_third_file(*paths):
+        if not next(left, False):
+            raise OSError("power cut")
+        replace(*paths)
+
+    monkeypatch.setattr(course.os, "replace", fails_at_the_third_file)
+    with pytest.raises(OSError, match="power cut"):
+        course.main(["set-repo", "ada/lessons"])
+    monkeypatch.setattr(course.os, "replace", replace)
+    course.main(["set-repo", "ada/lessons"])
+    for name in ("README.md", "notebooks/00_start.ipynb", ".github/workflows/ci.yml", "pyproject.toml"):
+        text = (repository.folder / name).read_text(encoding="utf-8")
+        assert "ada/lessons" in text and OLD not in text.replace(repository.others, "")
+
+
+def test_set_repo_leaves_no_old_name_in_the_real_files(tmp_path):
+    names = ["course.py", "pyproject.toml", "README.md", "tests/setup_cell.py", ".github/workflows/ci.yml"]
+    names += [str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    old = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("Repository"))
+    slug = old.split("github.com/")[1].rstrip('"')
+    assert run(tmp_path, "set-repo", "ada/lessons").returncode == 0
+    for name in names:
+        assert slug not in (tmp_path / name).read_text(encoding="utf-8"), name
+
+
+# Storing outputs
+
+LESSON = [
+    ("import sys\nimport matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nimport ipywidgets", []),
+    ("for _ in tqdm(range(3)):\n    pass\nprint('noise', file=sys.stderr)\nprint('kept')", []),
+    ("plt.plot([1, 2])\nplt.show()\nplt.plot([2, 1])\nplt.show()", ["figure:a-line"]),
+    ("_ = ipywidgets.interact(lambda x: print(x), x=(0, 3))", []),
+    ("2 + 3", []),
+]
+
+
+def write_lesson(path, cells):
+    notebook = nbformat.v4.new_notebook(metadata={"widgets": {}, "colab": {"a": 1}})
+    for k, (source, tags) in enumerate(cells):
+        metadata = {"tags": tags, "execution": {"iopub.status.busy": "now"}, "slideshow": {"slide_type": "slide"}}
+        notebook.cells.append(nbformat.v4.new_code_cell(source, id=f"own-{k}", metadata=metadata, execution_count=7))
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def lessons(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    write_lesson(tmp_path / "notebooks/00_good.ipynb", LESSON)
+    write_lesson(tmp_path / "notebooks/01_bad.ipynb", [("x = 1", []), ("x / 0", [])])
+    write_lesson(tmp_path / "notebooks/02_no_picture.ipynb", [("print('no picture')", ["figure:b"])])
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_outputs_are_stored_clean_and_the_same_twice(lessons, capsys):
+    path = lessons / "notebooks/00_good.ipynb"
+    assert store_outputs.main(["0", "--timings", str(lessons / "timings.json")], root=lessons) == 0
+    assert "cell 2 wrote to stderr, which is not stored: noise" in "".join(capsys.readouterr())
+    notebook = nbformat.read(path, as_version=4)
+    cells = notebook.cells
+    assert [cell.id for cell in cells] == [f"own-{k}" for k in range(5)]
+    assert [cell.execution_count for cell in cells] == [1, 2, 3, 4, 5]
+    assert all(set(cell.metadata) == {"tags", "slideshow"} for cell in cells)
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "colab"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert [(output.name, output.text) for output in cells[1].outputs] == [("stdout", "kept\n")]
+    assert cells[3].outputs[0].data == {"text/html": store_outputs.WIDGET_NOTE} and len(cells[3].outputs) == 1
+    assert cells[4].outputs[0].data == {"text/plain": "5"}
+    assert (lessons / "figures/a-line.png").read_bytes() == store_outputs.figures(notebook)["a-line"]
+    assert list(json.loads((lessons / "timings.json").read_text())) == ["00"]
+
+    first = path.read_bytes()
+    assert store_outputs.main(["00"], root=lessons) == 0
+    assert path.read_bytes() == first
+    # What was changed by hand passes the comparison that CI makes.
+    test = [sys.executable, "-m", "pytest", "-q", str(path), "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+    compared = subprocess.run(test, cwd=ROOT, capture_output=True, text=True)
+    assert "5 passed" in compared.stdout, compared.stdout + compared.stderr
+
+
+@pytest.mark.slow
+def test_a_failing_lesson_keeps_its_file_and_is_named(lessons, capsys):
+    before = contents(lessons / "notebooks")
+    assert store_outputs.main([], root=lessons) == 1
+    said = "".join(capsys.readouterr())
+    assert "lesson 01, cell 2: CellExecutionError" in said and "ZeroDivisionError" in said
+    assert "cell 1 is tagged 'figure:b' and shows no picture" in said
+    assert "failed: lesson 01, 02" in said
+    after = contents(lessons / "notebooks")
+    assert {str(name) for name in before if before[name] != after[name]} == {"00_good.ipynb"}
+    assert before.keys() == after.keys()
+
+
+def test_unknown_lessons_are_named(lessons, capsys):
+    with pytest.raises(SystemExit):
+        store_outputs.main(["08"], root=lessons)
+    assert "no lesson 08; there are 00, 01, 02" in capsys.readouterr().err
+
+
+def test_a_figure_name_is_used_once():
+    picture = nbformat.v4.new_output("display_data", data={"image/png": b64encode(b"picture").decode()})
+    cell = nbformat.v4.new_code_cell("plot()", metadata={"tags": ["figure:a"]}, outputs=[picture])
+    assert store_outputs.figures(nbformat.v4.new_notebook(cells=[cell])) == {"a": b"picture"}
+    with pytest.raises(store_outputs.LessonFailed, match="figure:a"):
+        store_outputs.figures(nbformat.v4.new_notebook(cells=[cell, nbformat.from_dict({**cell, "id": "b"})]))
+    for name in ("../a", ""):
+        cell.metadata.tags = [f"figure:{name}"]
+        with pytest.raises(store_outputs.LessonFailed, match="not a new name"):
+            store_outputs.figures(nbformat.v4.new_notebook(cells=[cell]))
