@@ -4,6 +4,8 @@ A denoiser is any function (x_t, t) -> estimate of x_0. The best one is the mean
 Gaussian, for a mixture of Gaussians and for a finite data set, with no training; a network learns it for the rest.
 """
 
+from numbers import Integral
+
 import torch
 from torch import nn
 
@@ -21,6 +23,7 @@ class Denoiser(nn.Module):
     """
 
     def __init__(self, network, schedule, target):
+        check_parts(schedule, target)
         super().__init__()
         self.network, self.schedule, self.target = network, schedule, target
 
@@ -30,6 +33,7 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: t outside [0, 1], or a t at which the target says nothing about x_0 (noise where alpha_t = 0).
         """
+        check_samples(x_t)
         check_solvable(self.target, self.schedule, t)
         alpha_t, sigma_t = self.schedule.scales(t, like=x_t)
         output = self.network(x_t, time_per_sample(t, x_t), **condition)
@@ -61,6 +65,7 @@ def even_times(batch_size, generator=None):
 
     Each of them alone is uniform, but no batch happens to hold only small ones, so that the loss jumps less.
     """
+    check_batch_size(batch_size)
     return (torch.rand(1, generator=generator) + torch.arange(batch_size) / batch_size) % 1
 
 
@@ -124,6 +129,7 @@ def exact_mixture(schedule, weights, means, stds):
     weights, means, stds = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, stds))
 
     def denoiser(x_t, t):
+        check_points(x_t, means.shape[1])
         alpha_t, sigma_t = schedule.scales(t, like=x_t[:, None])
         w, mu, variance = weights.to(x_t), means.to(x_t), stds.to(x_t)[:, None] ** 2
         offset = x_t[:, None] - alpha_t * mu  # (B, K, D)
@@ -150,6 +156,7 @@ def exact_dataset(schedule, x_0):
     """
 
     def denoiser(x_t, t):
+        check_members(x_t, x_0, t)
         x, points = x_t.flatten(1), x_0.to(x_t).flatten(1)  # (B, D), (N, D)
         alpha_t, sigma_t = schedule.scales(t, like=x)
         # -|x - alpha p|^2 / 2 without the |x|^2, which is the same for every point
@@ -158,6 +165,42 @@ def exact_dataset(schedule, x_0):
         return (share @ points).reshape(x_t.shape)
 
     return denoiser
+
+
+def check_parts(schedule, target):
+    """Refuse a schedule and a target in the wrong order."""
+    if not hasattr(schedule, "scales") or not hasattr(target, "recover_x_0"):
+        came = f"{type(schedule).__name__} and {type(target).__name__}"
+        raise TypeError(f"schedule and target are {came}; expected Denoiser(network, Cosine(), V), in this order.")
+
+
+def check_samples(x_t):
+    """Refuse samples that are no float tensor."""
+    if not isinstance(x_t, torch.Tensor) or not x_t.is_floating_point():
+        raise TypeError(f"x_t is {getattr(x_t, 'dtype', type(x_t).__name__)}; expected a float tensor (B, ...).")
+
+
+def check_batch_size(batch_size):
+    """Refuse a number of times that is none."""
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}; expected a whole number of at least 1.")
+
+
+def check_points(x_t, features):
+    """Refuse what is no set of points with that many coordinates."""
+    check_samples(x_t)
+    if x_t.ndim != 2 or x_t.shape[1] != features:
+        raise ValueError(f"x_t has shape {tuple(x_t.shape)}; the mixture lives in (B, {features}).")
+
+
+def check_members(x_t, x_0, t):
+    """Refuse samples unlike the data set's members, and t = 0, where every sample is its own answer."""
+    check_samples(x_t)
+    if x_t.shape[1:] != x_0.shape[1:]:
+        raise ValueError(f"x_t has shape {tuple(x_t.shape)}; members of the data set have {tuple(x_0.shape[1:])}.")
+    t = as_time(t)
+    if t.device.type == "cpu" and not (t > 0).all():
+        raise ValueError("t reaches 0, where x_t is x_0 itself; expected t > 0, as every sampler asks.")
 
 
 def check_std(std):

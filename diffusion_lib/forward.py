@@ -33,6 +33,7 @@ def noising_step(x, beta, noise):
         (B, ...) samples after the step, a draw from q(x_i | x_(i-1)).
     """
     check_noise(x, noise)
+    check_beta(beta)
     beta = torch.as_tensor(beta)
     return (1 - beta).sqrt() * x + beta.sqrt() * noise
 
@@ -100,8 +101,21 @@ def check_noise(x, noise):
         raise ValueError(f"x has values up to {x.max():.0f}; images are expected in [-1, 1] (use data.to_unit).")
 
 
+def check_beta(beta):
+    """Refuse what is not one variance in [0, 1]."""
+    beta = torch.as_tensor(beta)
+    if beta.ndim or (beta.device.type == "cpu" and not 0 <= beta <= 1):
+        came = f"has shape {tuple(beta.shape)}" if beta.ndim else f"is {beta.item():.4g}"
+        raise ValueError(f"beta {came}; expected one number, the variance that the step adds, in [0, 1].")
+
+
 def check_same_shape(x_0, x_t):
     """Refuse an x_0 and an x_t that do not belong together."""
+    for name, value in [("x_0", x_0), ("x_t", x_t)]:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            raise TypeError(f"{name} is {getattr(value, 'dtype', type(value).__name__)}; expected a float tensor.")
+    if x_0.device != x_t.device:
+        raise ValueError(f"x_0 is on {x_0.device} and x_t on {x_t.device}; move one with .to(...).")
     if x_0.shape != x_t.shape:
         raise ValueError(f"x_0 has shape {tuple(x_0.shape)} and x_t {tuple(x_t.shape)}; they must be alike.")
 

@@ -17,6 +17,7 @@ def drop_labels(label, null_label, probability, generator=None):
         probability: share that is dropped, in [0, 1].
         generator: CPU torch.Generator or None.
     """
+    check_labels(label)
     check_probability(probability)
     dropped = torch.rand(len(label), generator=generator) < probability
     return torch.where(dropped.to(label.device), null_label, label)
@@ -53,6 +54,13 @@ def check_scale(scale):
     """Refuse a negative scale."""
     if not scale >= 0:
         raise ValueError(f"scale is {scale}; expected at least 0 (0 unconditional, 1 conditional, above 1 guided).")
+
+
+def check_labels(label):
+    """Refuse labels that are not one whole number for each sample."""
+    if not isinstance(label, torch.Tensor) or label.ndim != 1 or label.is_floating_point():
+        came = f"{label.dtype} {tuple(label.shape)}" if isinstance(label, torch.Tensor) else type(label).__name__
+        raise ValueError(f"label is {came}; expected a tensor (B,) of whole numbers, one for each sample.")
 
 
 def check_probability(probability):

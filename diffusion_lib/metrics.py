@@ -88,8 +88,7 @@ def frechet_distance(features_a, features_b):
 
     |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), in float64, with the trace of the root taken from the
     singular values of C_a^(1/2) C_b^(1/2). The scale depends on the features and on the number of samples: print a
-    floor
-    beside it.
+    floor beside it.
 
     Args:
         features_a, features_b: (N, D) and (M, D), N and M larger than D.
@@ -100,6 +99,7 @@ def frechet_distance(features_a, features_b):
     Raises:
         ValueError: too few samples for a covariance, or features of different sizes.
     """
+    check_finite(features_a, features_b)
     a, b = features_a.detach().cpu().double(), features_b.detach().cpu().double()
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"features have shapes {tuple(a.shape)} and {tuple(b.shape)}; expected (N, D) and (M, D).")
@@ -111,6 +111,13 @@ def frechet_distance(features_a, features_b):
     overlap = torch.linalg.svdvals(root_a @ root_b).sum()
     distance = (a.mean(0) - b.mean(0)).square().sum() + a.T.cov().trace() + b.T.cov().trace() - 2 * overlap
     return max(0.0, float(distance))
+
+
+def check_finite(*features):
+    """Refuse features with nan or inf: a sampler or a training run has diverged."""
+    for values in features:
+        if not values.isfinite().all():
+            raise ValueError("features hold nan or inf; expected finite numbers: have the samples diverged?")
 
 
 def root(covariance):

@@ -32,9 +32,11 @@ def timestep_embedding(t, dim):
 
 
 def check_embedding(t, dim):
-    """Refuse times that are not (B,) and an odd size."""
+    """Refuse times that are not (B,) or outside [0, 1], and an odd size."""
     if t.ndim != 1:
         raise ValueError(f"t has shape {tuple(t.shape)}; expected (B,), one time for each sample.")
+    if t.device.type == "cpu" and not ((t >= 0) & (t <= 1)).all():
+        raise ValueError(f"t reaches from {t.min():.3g} to {t.max():.3g}; expected [0, 1] (step i of T is i / T).")
     if dim % 2 or dim < 2:
         raise ValueError(f"dim is {dim}; expected an even number, half for cosines and half for sines.")
 
@@ -70,7 +72,11 @@ def check_label(label, t, null_label):
     if null_label is None:
         raise ValueError("this network was made without labels; leave label out, or make it with labels=10.")
     batch = len(t)
-    if label.shape != (batch,) or label.is_floating_point():
+    if not isinstance(label, torch.Tensor):
+        raise TypeError(f"label is a {type(label).__name__}; expected a tensor ({batch},) of classes, one a sample.")
+    if label.device != t.device:
+        raise ValueError(f"label is on {label.device} and t on {t.device}; move one with .to(...).")
+    if label.shape != (batch,) or label.dtype not in (torch.int32, torch.int64):
         raise ValueError(
             f"label is {tuple(label.shape)} {label.dtype}; expected ({batch},) whole numbers, one a sample."
         )
@@ -100,6 +106,7 @@ class MLP(nn.Module):
         self.final = nn.Linear(width, features)
 
     def forward(self, x_t, t, label=None):
+        check_points(x_t, self.first.in_features)
         condition = self.condition(t, label)
         h = self.first(x_t)
         for layer, modulation in zip(self.layers, self.modulations):
@@ -214,6 +221,12 @@ def zero(layer):
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+def check_points(x_t, features):
+    """Refuse what is no set of points with that many coordinates."""
+    if x_t.ndim != 2 or x_t.shape[1] != features:
+        raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network expects points (B, {features}).")
 
 
 def check_image(x_t, channels, divisor):

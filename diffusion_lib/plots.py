@@ -1,7 +1,7 @@
 """Pictures for the lessons: image grids, strips, point clouds, loss curves, films.
 
 One style for all: large type, colours that a colour-blind reader can tell apart (Okabe and Ito 2008), nothing wider
-    than nine inches. Lessons draw with matplotlib; what several of them draw is here.
+than nine inches. Lessons draw with matplotlib; what several of them draw is here.
 """
 
 from pathlib import Path
@@ -56,7 +56,7 @@ def images(x, columns=None, titles=None, size=1.0, rows=None):
     Args:
         x: (N, C, H, W) in [-1, 1], or a list of (C, H, W).
         columns: images in a row; all of them if None.
-        titles: N texts above the images, or None.
+        titles: N texts above the images, or one for each column above the first row, or None.
         size: inches of one image.
         rows: texts left of the rows, or None.
 
@@ -65,15 +65,16 @@ def images(x, columns=None, titles=None, size=1.0, rows=None):
     """
     columns = columns or len(x)
     lines = -(-len(x) // columns)
-    extra = 0.35 if titles else 0.05
-    figure, axes = plt.subplots(lines, columns, figsize=(columns * size + 0.2, lines * (size + extra)), squeeze=False)
+    titled = -(-len(titles) // columns) if titles else 0
+    height = lines * (size + 0.05) + 0.35 * titled
+    figure, axes = plt.subplots(lines, columns, figsize=(columns * size + 0.2, height), squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
         axis.spines[:].set_visible(False)
     for i, (axis, image) in enumerate(zip(axes.flat, x)):
         axis.imshow(picture(image), cmap="gray", vmin=0, vmax=1)
-        if titles:
+        if titles and i < len(titles):
             axis.set_title(titles[i])
     for axis, text in zip(axes[:, 0], rows or []):
         axis.set_ylabel(text, rotation=0, ha="right", va="center")

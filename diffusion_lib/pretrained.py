@@ -94,8 +94,7 @@ def sample_digits(model, label, scale=2.0, steps=50, seed=0):
 
 @torch.no_grad()
 def measure(model, n=300, scale=2.0, steps=50, seed=0):
-    """Class accuracy and Frechet distance of n guided samples, with the distance of n real held-out digits as the
-    floor.
+    """Class accuracy and Frechet distance of n guided samples, and the distance of n real digits as the floor.
 
     Returns:
         dict with n, scale, steps, accuracy, frechet, floor.

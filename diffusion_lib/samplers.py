@@ -7,6 +7,7 @@ that took it there. A film strip is `list(ddim(...))`, a result is `last(ddim(..
 
 from collections import deque
 from itertools import pairwise
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -218,7 +219,7 @@ def check_times(times, x_t, upwards=False):
 
 def check_grid(steps, start, stop):
     """Refuse a grid without steps, or one that does not go down inside [0, 1]."""
-    if not isinstance(steps, int) or steps < 1:
+    if not isinstance(steps, Integral) or steps < 1:
         raise ValueError(f"steps is {steps!r}; expected a whole number of at least 1.")
     if not 0 <= stop < start <= 1:
         raise ValueError(f"start is {start} and stop is {stop}; expected 0 <= stop < start <= 1.")

@@ -6,6 +6,7 @@ deviations, not variances. Everything is computed in float64, because samplers d
 """
 
 import math
+from numbers import Integral
 
 import torch
 
@@ -218,7 +219,7 @@ def check_betas(betas):
 
 def check_steps(T):
     """Refuse a number of steps that is none."""
-    if not isinstance(T, int) or T < 1:
+    if not isinstance(T, Integral) or T < 1:
         raise ValueError(f"T is {T!r}; expected the number of steps, a whole number of at least 1.")
 
 

@@ -20,8 +20,8 @@ class Target:
     >>> import torch
     >>> alpha_t, sigma_t = torch.tensor(0.6), torch.tensor(0.8)
     >>> v = V.mix(torch.tensor(1.0), torch.tensor(-1.0), alpha_t, sigma_t)
-    >>> V.recover_x_0(v, 0.6 * 1.0 + 0.8 * -1.0, alpha_t, sigma_t)
-    tensor(1.)
+    >>> round(float(V.recover_x_0(v, 0.6 * 1.0 + 0.8 * -1.0, alpha_t, sigma_t)), 6)
+    1.0
     """
 
     name: str

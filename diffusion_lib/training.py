@@ -216,10 +216,11 @@ def train(
         Progress(step, loss, rate, seconds).
 
     Raises:
-        ValueError: neither steps nor seconds.
-        FloatingPointError: the loss is not finite; the weights are still those of the step before.
+        ValueError: neither steps nor seconds, or a number out of its range.
+        TypeError: batches is no iterator.
+        FloatingPointError: loss or gradient is not finite; the weights are still those of the step before.
     """
-    check_length(steps, seconds)
+    check_run(batches, steps, seconds, warmup, clip, save_every)
     optimizers = make_optimizers(model) if optimizers is None else optimizers
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     device = next(model.parameters()).device
@@ -241,15 +242,13 @@ def train(
 
         with autocast(device, dtype):
             loss = loss_fn(model, next(batches), generator).mean()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss became {loss.item()} in step {step + 1}; the weights are those of the step before. "
-                "Look at the data (is it in [-1, 1]?), or lower the learning rate."
-            )
+        check_finite("loss", loss, step + 1)
         scaler.scale(loss).backward()
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if not scaler.is_enabled():  # a scaler leaves out such a step by itself
+            check_finite("gradient's norm", norm, step + 1)
         for optimizer in optimizers:
             scaler.step(optimizer)
             optimizer.zero_grad()
@@ -268,13 +267,26 @@ def check_window(window):
         raise ValueError(f"window is {window}; expected a share of the run, in (0, 1].")
 
 
-def check_length(steps, seconds):
-    """Refuse a run that would never end, or never begin."""
+def check_run(batches, steps, seconds, warmup, clip, save_every):
+    """Refuse a run that would never begin, never end, or go wrong in the middle."""
+    if not hasattr(batches, "__next__"):
+        raise TypeError(f"batches is a {type(batches).__name__}; expected an iterator: data.Batches, or iter(yours).")
     if steps is None and seconds is None:
         raise ValueError("give steps=... or seconds=..., or the run would never end.")
-    for name, value in [("steps", steps), ("seconds", seconds)]:
+    for name, value in [("steps", steps), ("seconds", seconds), ("clip", clip), ("save_every", save_every)]:
         if value is not None and not value > 0:
             raise ValueError(f"{name} is {value}; expected a positive number.")
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup is {warmup}; expected a share of the run, in [0, 1).")
+
+
+def check_finite(name, value, step):
+    """Stop before a number that is none gets into the weights."""
+    if not torch.isfinite(value):
+        raise FloatingPointError(
+            f"the {name} became {value.item()} in step {step}; the weights are those of the step before. "
+            "Look at the data (is it in [-1, 1]?), or lower the learning rate."
+        )
 
 
 def learning_rate_share(done, warmup):
@@ -309,10 +321,15 @@ class Run:
                 named |= {f"optimizer.{i}.{k}.{name}": value for name, value in values.items()}
         return named | {"generator": self.generator.get_state()}
 
+    def layout(self):
+        """Name and number of weights of each optimiser: a saved state fits only the same ones."""
+        return [[type(o).__name__, sum(len(group["params"]) for group in o.param_groups)] for o in self.optimizers]
+
     def save(self, path, step, seconds):
         """Write the run, atomically."""
         numbers = dict(step=step, seconds=seconds, position=getattr(self.batches, "position", None))
         numbers |= dict(ema_step=self.ema.step if self.ema else None, scaler=self.scaler.state_dict())
+        numbers |= dict(optimizers=self.layout())
         save_tensors(path, self.tensors(), numbers)
 
     def load(self, path):
@@ -324,11 +341,15 @@ class Run:
         tensors, numbers = load_tensors(path)
         fresh = {name: v.shape for name, v in self.tensors().items() if not name.startswith("optimizer.")}
         saved = {name: v.shape for name, v in tensors.items() if not name.startswith("optimizer.")}
-        if "step" not in numbers or fresh != saved:
-            odd = sorted(name for name in fresh.keys() | saved.keys() if fresh.get(name) != saved.get(name))
+        odd = sorted(name for name in fresh.keys() | saved.keys() if fresh.get(name) != saved.get(name))
+        if numbers.get("optimizers") != self.layout():
+            odd.append("its optimisers")
+        if (numbers.get("position") is None) != (getattr(self.batches, "position", None) is None):
+            odd.append("the position in its batches")
+        if odd:
             raise ValueError(
-                f"{path} holds another run than this one (it differs in {', '.join(odd[:3]) or 'its header'}). "
-                "Give the same model and EMA, or another checkpoint path."
+                f"{path} holds another run than this one (it differs in {', '.join(odd[:3])}). "
+                "Give the same model, optimisers, EMA and kind of batches, or another checkpoint path."
             )
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
         for i, optimizer in enumerate(self.optimizers):
@@ -344,7 +365,8 @@ class Run:
             self.ema.step = numbers["ema_step"]
         if numbers["position"] is not None:
             self.batches.position = numbers["position"]
-        self.scaler.load_state_dict(numbers["scaler"])
+        if numbers["scaler"]:  # empty if the run was saved on a device that needs none
+            self.scaler.load_state_dict(numbers["scaler"])
         self.generator.set_state(tensors["generator"])
         return numbers["step"], numbers["seconds"]
 
@@ -360,7 +382,8 @@ def save_tensors(path, tensors, header):
     path = Path(path)
     part = path.with_name(path.name + ".part")
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(plain, part, metadata={"header": json.dumps(header), "sha256": fingerprint(plain)})
+    text = json.dumps(header)
+    save_file(plain, part, metadata={"header": text, "sha256": fingerprint(plain, text)})
     part.chmod(0o644)
     with open(part, "rb+") as file:
         os.fsync(file.fileno())
@@ -379,7 +402,7 @@ def load_tensors(path):
     try:
         with safe_open(path, "pt") as file:
             tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
-        if header["sha256"] != fingerprint(tensors):
+        if header["sha256"] != fingerprint(tensors, header["header"]):
             raise ValueError("its numbers were altered since it was written")
         return tensors, json.loads(header["header"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -389,9 +412,9 @@ def load_tensors(path):
         ) from error
 
 
-def fingerprint(tensors):
-    """SHA-256 over names, types and bytes of CPU tensors."""
-    digest = hashlib.sha256()
+def fingerprint(tensors, text):
+    """SHA-256 over names, types and bytes of CPU tensors, and a text."""
+    digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())

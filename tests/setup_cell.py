@@ -7,7 +7,8 @@ try:
     import diffusion_lib
 except ImportError:
     here = pathlib.Path.cwd()
-    homes = [folder for folder in [*here.parents, here, here / "diffusion-course"] if (folder / "diffusion_lib").is_dir()]
+    places = [*here.parents, here, here / "diffusion-course"]
+    homes = [folder for folder in places if (folder / "diffusion_lib").is_dir()]
     if not homes:
         subprocess.run(["git", "clone", "--quiet", "--depth", "1", repository, "diffusion-course"], check=True)
         homes = [here / "diffusion-course"]

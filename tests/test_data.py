@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffusion_lib import data
+from diffusion_lib import data, downloads
 
 
 def seeded(seed=0):
@@ -423,9 +423,9 @@ def dead():
 def test_a_whole_download_shows_progress_and_is_not_repeated(tmp_path, capsys):
     path = tmp_path / "new" / "folder" / "file.gz"
     with server({"file.gz": CONTENT}) as (address, log):
-        assert data.download([address + "file.gz"], path, MD5) == path
+        assert downloads.download([address + "file.gz"], path, MD5) == path
         assert "file.gz" in (shown := capsys.readouterr().err) and "100%" in shown
-        assert data.download([address + "file.gz"], path, MD5) == path
+        assert downloads.download([address + "file.gz"], path, MD5) == path
         assert log == [("/file.gz", None)]
     assert path.read_bytes() == CONTENT
     assert [p.name for p in path.parent.iterdir()] == ["file.gz"]
@@ -433,12 +433,12 @@ def test_a_whole_download_shows_progress_and_is_not_repeated(tmp_path, capsys):
 
 def test_a_single_address_and_an_upper_case_checksum_will_do(tmp_path):
     with server({"f": CONTENT}) as (address, _):
-        data.download(address + "f", str(tmp_path / "f"), MD5.upper())
+        downloads.download(address + "f", str(tmp_path / "f"), MD5.upper())
 
 
 def test_a_broken_connection_resumes_within_the_call(tmp_path):
     with server({"f": CONTENT}, cut=[100_000]) as (address, log):
-        data.download([address + "f"], tmp_path / "f", MD5)
+        downloads.download([address + "f"], tmp_path / "f", MD5)
     assert log == [("/f", None), ("/f", "bytes=100000-")]
     assert (tmp_path / "f").read_bytes() == CONTENT
 
@@ -447,16 +447,16 @@ def test_a_download_resumes_in_a_later_call(tmp_path):
     path = tmp_path / "f"
     with server({"f": CONTENT}, cut=[100_000, 50_000]) as (address, log):
         with pytest.raises(OSError, match="the connection ended after 150,000 of 300,000 bytes"):
-            data.download([address + "f"], path, MD5)
+            downloads.download([address + "f"], path, MD5)
         assert not path.exists() and (tmp_path / "f.part").stat().st_size == 150_000
-        data.download([address + "f"], path, MD5)
+        downloads.download([address + "f"], path, MD5)
     assert [wanted for _, wanted in log] == [None, "bytes=100000-", "bytes=150000-"]
     assert path.read_bytes() == CONTENT and not (tmp_path / "f.part").exists()
 
 
 def test_a_second_mirror_continues_what_the_first_began(tmp_path):
     with server({"f": CONTENT}, cut=[100_000]) as (first, _), server({"f": CONTENT}) as (second, log):
-        data.download([first + "f", second + "f"], tmp_path / "f", MD5)
+        downloads.download([first + "f", second + "f"], tmp_path / "f", MD5)
     assert log == [("/f", "bytes=100000-")]
     assert (tmp_path / "f").read_bytes() == CONTENT
 
@@ -464,7 +464,7 @@ def test_a_second_mirror_continues_what_the_first_began(tmp_path):
 def test_a_server_without_ranges_starts_again(tmp_path):
     (tmp_path / "f.part").write_bytes(CONTENT[:1000])
     with server({"f": CONTENT}, ranges=False) as (address, log):
-        data.download([address + "f"], tmp_path / "f", MD5)
+        downloads.download([address + "f"], tmp_path / "f", MD5)
     assert log == [("/f", "bytes=1000-")]
     assert (tmp_path / "f").read_bytes() == CONTENT
 
@@ -472,7 +472,7 @@ def test_a_server_without_ranges_starts_again(tmp_path):
 def test_a_server_that_answers_another_range_is_not_trusted(tmp_path):
     (tmp_path / "f.part").write_bytes(CONTENT[:1000])
     with server({"f": CONTENT}, wrong_range=True) as (address, log):
-        data.download([address + "f"], tmp_path / "f", MD5)
+        downloads.download([address + "f"], tmp_path / "f", MD5)
     assert log == [("/f", "bytes=1000-"), ("/f", None)]
     assert (tmp_path / "f").read_bytes() == CONTENT
 
@@ -481,20 +481,20 @@ def test_a_server_that_answers_another_range_is_not_trusted(tmp_path):
 def test_a_part_that_cannot_be_continued_is_started_again(tmp_path, left):
     (tmp_path / "f.part").write_bytes(left)
     with server({"f": CONTENT}) as (address, _):
-        data.download([address + "f"], tmp_path / "f", MD5)
+        downloads.download([address + "f"], tmp_path / "f", MD5)
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
 def test_a_dead_mirror_and_one_without_the_file_are_passed_over(tmp_path, dead):
     with server({}) as (empty, _), server({"f": CONTENT}) as (good, _):
-        data.download([dead + "f", empty + "f", good + "f"], tmp_path / "f", MD5)
+        downloads.download([dead + "f", empty + "f", good + "f"], tmp_path / "f", MD5)
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
 def test_a_wrong_checksum_deletes_the_file_and_says_so(tmp_path):
     with server({"f": b"log in to the hotel's network"}) as (address, log):
         with pytest.raises(OSError, match=f"has MD5 .*, expected {MD5}; it was deleted"):
-            data.download([address + "f"], tmp_path / "f", MD5)
+            downloads.download([address + "f"], tmp_path / "f", MD5)
         assert len(log) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -502,7 +502,7 @@ def test_a_wrong_checksum_deletes_the_file_and_says_so(tmp_path):
 def test_an_altered_file_is_fetched_again(tmp_path, capsys):
     (tmp_path / "f").write_bytes(b"altered")
     with server({"f": CONTENT}) as (address, _):
-        data.download([address + "f"], tmp_path / "f", MD5)
+        downloads.download([address + "f"], tmp_path / "f", MD5)
     assert "wrong checksum; it was deleted" in capsys.readouterr().out
     assert (tmp_path / "f").read_bytes() == CONTENT
 
@@ -511,17 +511,17 @@ def test_a_mirror_that_says_nothing_is_given_up(tmp_path):
     with socket.socket() as mute, server({"f": CONTENT}) as (good, _):
         mute.bind(("127.0.0.1", 0))
         mute.listen()
-        data.download([f"http://127.0.0.1:{mute.getsockname()[1]}/f", good + "f"], tmp_path / "f", MD5, timeout=0.3)
+        downloads.download([f"http://127.0.0.1:{mute.getsockname()[1]}/f", good + "f"], tmp_path / "f", MD5, timeout=0.3)
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
 def test_download_refuses_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="expected at least one address"):
-        data.download([], tmp_path / "f", MD5)
+        downloads.download([], tmp_path / "f", MD5)
     with pytest.raises(ValueError, match="starts with http:// or https://"):
-        data.download(["file:///etc/passwd"], tmp_path / "f", MD5)
+        downloads.download(["file:///etc/passwd"], tmp_path / "f", MD5)
     with pytest.raises(ValueError, match="expected 32 hexadecimal digits"):
-        data.download(["http://127.0.0.1/f"], tmp_path / "f", "abc")
+        downloads.download(["http://127.0.0.1/f"], tmp_path / "f", "abc")
 
 
 # ---------------------------------------------------------------------------------------------- fetched images

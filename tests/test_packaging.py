@@ -160,7 +160,7 @@ CHAIN = {
 }
 IGNORANT = {"networks", "training", "data", "metrics"}
 LEAVES = {"plots", "widgets"}
-ON_TOP = {"__init__", "__main__", "pretrained", "rivals", "exercises"}  # these use all of the others
+ON_TOP = {"__init__", "__main__", "pretrained", "measured", "rivals", "exercises"}  # these use all of the others
 
 
 def import_faults(importer, imported):

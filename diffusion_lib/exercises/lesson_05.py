@@ -1,0 +1,424 @@
+"""Lesson 05, DDPM: the posterior by walking, the loop, how much noise, three broken samplers."""
+
+from itertools import pairwise
+
+import torch
+
+from ..forward import noise_like, posterior
+from ..schedules import Betas, Cosine, Linear
+from . import Exercise, Untouched, ask, ask_tensor, close, compare
+
+
+def uniform(low, high, generator):
+    """One number between low and high."""
+    return low + (high - low) * float(torch.rand(1, generator=generator))
+
+
+def sign(generator):
+    """-1 or 1."""
+    return 1 if torch.rand(1, generator=generator) < 0.5 else -1
+
+
+def seeded(seed):
+    """A generator of that seed."""
+    return torch.Generator().manual_seed(seed)
+
+
+# 05.1 the posterior by walking
+
+
+def numbers(schedule, t, s):
+    """alpha_t, sigma_t, alpha_s, sigma_s as plain numbers, and the variance that the step from s to t adds."""
+    alpha_t, sigma_t, alpha_s, sigma_s = (float(f(time)) for time in (t, s) for f in (schedule.alpha, schedule.sigma))
+    return alpha_t, sigma_t, alpha_s, sigma_s, sigma_t**2 - (alpha_t / alpha_s * sigma_s) ** 2
+
+
+def known_end(mean, variance, shrink, added, end):
+    """Mean and standard deviation of x ~ N(mean, variance), if shrink * x + noise of variance `added` ended at `end`."""
+    precision = 1 / variance + shrink**2 / added
+    return (mean / variance + shrink * end / added) / precision, precision**-0.5
+
+
+def walk_and_keep(schedule, x_0, x_t, t, s, n=400_000, width=0.05, slip=None):
+    """Mean and standard deviation of x_s over walks from x_0 that end near x_t; `slip` makes it go wrong."""
+    alpha_t, sigma_t, alpha_s, sigma_s, added = numbers(schedule, t, s)
+    x_s = alpha_s * x_0 + sigma_s * torch.randn(n, dtype=torch.float64)
+    added = {"all noise": sigma_t**2, "variance": added**2}.get(slip, added)
+    shrink = 1.0 if slip == "no shrinking" else alpha_t / alpha_s
+    end = shrink * x_s + added**0.5 * torch.randn(n, dtype=torch.float64)
+    if slip == "two walks":
+        end = alpha_t * x_0 + sigma_t * torch.randn(n, dtype=torch.float64)
+    kept = x_s if slip == "all kept" else x_s[(end - x_t).abs() < width]
+    return kept.mean(), kept.var() if slip == "squared" else kept.std()
+
+
+def test_walks(answer):
+    generator = seeded(1)
+    for trial, schedule in enumerate([Cosine(), Betas.linear(), Linear(), Cosine()]):
+        t = uniform(0.35, 0.75, generator)
+        s = t * uniform(0.5, 0.75, generator)
+        alpha_t, sigma_t, alpha_s, sigma_s, added = numbers(schedule, t, s)
+        x_0 = sign(generator) * uniform(0.3, 1.0, generator)
+        x_t = alpha_t * x_0 + sign(generator) * sigma_t * uniform(0.6, 1.1, generator)
+
+        torch.manual_seed(trial)
+        result = ask(answer, schedule, x_0, x_t, t, s)
+        if not isinstance(result, tuple) or len(result) != 2:
+            return "Two results are expected: the mean and the standard deviation of the kept x_s."
+        mean, std = (float(value) for value in result)
+        if mean != mean or std != std:
+            return "The mean or the standard deviation is nan: was any walk kept at all?"
+
+        def given(slip_added=added, shrink=alpha_t / alpha_s, squared=False):
+            right_mean, right_std = known_end(alpha_s * x_0, sigma_s**2, shrink, slip_added, x_t)
+            return right_mean, right_std**2 if squared else right_std
+
+        def looks_like(values, tolerance=0.06):
+            return abs(mean - values[0]) < tolerance * given()[1] and abs(std - values[1]) < tolerance * values[1]
+
+        if looks_like(given(), 1e-7):
+            return "This is the formula's value to the last digit; walks would miss it by chance. Do not look it up, walk."
+        if looks_like(given()):
+            continue
+        for message, values in {
+            f"Your x_s has mean {mean:.2f} and standard deviation {std:.2f}, and so have all walks at s, wherever they end. "
+            "Does each end start from its own x_s, and are only the ends near x_t kept?": (alpha_s * x_0, sigma_s),
+            f"The mean is right, and your second number is {std:.3f} where {given()[1]:.3f} is expected, its root: "
+            "is it a variance?": given(squared=True),
+            "Your walks arrive at t with too much noise: the ends spread more than sigma_t, because part of the noise was "
+            "there at s already. How much is new?": given(sigma_t**2),
+            "Your walks arrive at t with too little noise: the number that you multiply the new noise by looks like a "
+            "variance. What turns it into a standard deviation?": given(added**2),
+            "Your walks arrive at t too far out: from s to t noise is added, and what happens to x_s itself?": given(
+                shrink=1.0
+            ),
+        }.items():
+            if looks_like(values):
+                return message
+        return (
+            f"For x_0 = {x_0:.2f}, x_t = {x_t:.2f}, s = {s:.2f}, t = {t:.2f} your walks give mean {mean:.3f} and standard "
+            f"deviation {std:.3f}; expected about {given()[0]:.3f} and {given()[1]:.3f}. Draw a histogram of your x_t for "
+            "all walks: are its mean and standard deviation alpha_t x_0 and sigma_t?"
+        )
+
+
+def posterior_looked_up(schedule, x_0, x_t, t, s):
+    mean, std = posterior(schedule, *(torch.tensor([x], dtype=torch.float64) for x in (x_0, x_t)), t, s)
+    return mean, std
+
+
+def with_slip(slip):
+    """walk_and_keep with that slip, as a student would hand it in."""
+    return lambda schedule, x_0, x_t, t, s: walk_and_keep(schedule, x_0, x_t, t, s, slip=slip)
+
+
+# 05.2 the loop
+
+
+def test_loop(answer):
+    generator = seeded(2)
+    cases = [
+        (Cosine(), torch.linspace(1, 0, 8, dtype=torch.float64), (3, 2)),
+        (Betas.linear(), torch.tensor([1.0, 0.7, 0.45, 0.3, 0.08, 0.0], dtype=torch.float64), (2, 1, 4, 3)),
+        (Linear(), torch.tensor([0.9, 0.4, 0.0], dtype=torch.float64), (4, 3)),
+    ]
+    for seed, (schedule, times, shape) in enumerate(cases):
+        x_t = torch.randn(shape, generator=generator, dtype=torch.float64)
+        asked, seen, given = [], [], []
+
+        def denoiser(x, t):
+            asked.append(round(float(t), 9))
+            seen.append(x.clone())
+            given.append(torch.tanh(x + float(t)) * 0.7 + 0.2)
+            return given[-1]
+
+        result = ask_tensor(answer, denoiser, schedule, x_t.clone(), times, seeded(seed), shape=shape)
+        symptom = wrong_times(asked, [round(float(t), 9) for t in times])
+        if symptom:
+            return symptom
+
+        t, s = times[0], times[1]
+        mean, std = posterior(schedule, given[0], x_t, t, s)
+        noise = noise_like(x_t, seeded(seed))
+        ask_tensor(answer, denoiser, schedule, x_t.clone(), times, seeded(seed), shape=shape)
+        if not close(seen[len(times)], seen[1], 1e-9):
+            return "Two runs with generators of the same seed give different samples: where does your noise come from?"
+        mean_s, _ = posterior(schedule, x_t, given[0], t, s)
+        symptom = compare(
+            seen[1],
+            mean + std * noise,
+            {
+                "After the first step your x_s has no spread: it is the posterior's mean. Was the draw forgotten?": mean,
+                f"The first step's noise has standard deviation {float(std.mean()) ** 2:.3f}, and {float(std.mean()):.3f} is "
+                "expected, its root: posterior returns a standard deviation.": mean + std**2 * noise,
+                "The first step gives what comes out when x_0 and x_t change places. In which order does posterior take "
+                "them?": mean_s + std * noise,
+                "After the first step your x_s is the estimate of x_0. Which function says where x was at s?": given[0],
+                "After the first step your noise has standard deviation 1: by what is it multiplied?": mean + noise,
+            },
+            what="x_s after the first step",
+        )
+        if symptom:
+            return symptom
+        steps = len(times) - 1
+        if not close(result, given[steps - 1], 1e-9):
+            grain = float((result - given[steps - 1]).std())
+            return (
+                f"Your result differs from the last estimate of x_0, by {grain:.2g} (standard deviation). At s = 0 the "
+                "posterior has no spread left: is noise added in the last step, or is something else returned?"
+            )
+
+
+def wrong_times(asked, times):
+    """None if the denoiser was asked at every time but the last, in order; else the symptom."""
+    expected, steps = times[:-1], len(times) - 1
+    if asked == expected:
+        return None
+    if not asked:
+        return "Your loop never calls the denoiser: where does x_0 come from?"
+    if len(asked) == 1 or len(set(asked)) == 1:
+        return f"The denoiser is asked at t = {asked[0]:.3g} only. Is it asked again after each step?"
+    if asked == times[1:]:
+        return "The denoiser is told s, the time where the step ends. At which time is the x that it looks at?"
+    if asked == times:
+        return f"{len(asked)} calls for {steps} steps: the denoiser is asked once more when x is clean already."
+    if asked == times[:-2]:
+        return f"{len(asked)} calls for {steps} steps: your walk stops at t = {times[-2]:.3g}, one step before clean data."
+    if asked[0] < asked[-1]:
+        return f"The first question comes at t = {asked[0]:.3g} and the last at {asked[-1]:.3g}: which end is noise?"
+    shown = ", ".join(f"{t:.3g}" for t in asked[:6])
+    return f"With times {', '.join(f'{t:.3g}' for t in times)} the denoiser is asked at {shown}; expected all but the last."
+
+
+def loop(denoiser, schedule, x_t, times, generator):
+    """The solution of 05.2."""
+    for t, s in pairwise(times):
+        x_0 = denoiser(x_t, t)
+        mean, std = posterior(schedule, x_0, x_t, t, s)
+        x_t = mean + std * noise_like(x_t, generator)
+    return x_t
+
+
+def loop_told_s(denoiser, schedule, x_t, times, generator):
+    return loop(lambda x, t: denoiser(x, times[times.tolist().index(float(t)) + 1]), schedule, x_t, times, generator)
+
+
+def loop_upwards(denoiser, schedule, x_t, times, generator):
+    for s, t in pairwise(times.flip(0)):
+        mean, std = posterior(schedule, denoiser(x_t, t), x_t, t, s)
+        x_t = mean + std * noise_like(x_t, generator)
+    return x_t
+
+
+def loop_one_more(denoiser, schedule, x_t, times, generator):
+    return denoiser(loop(denoiser, schedule, x_t, times, generator), times[-1])
+
+
+def loop_too_short(denoiser, schedule, x_t, times, generator):
+    return loop(denoiser, schedule, x_t, times[:-1], generator)
+
+
+def loop_noise_at_the_end(denoiser, schedule, x_t, times, generator):
+    for t, s in pairwise(times):
+        mean, std = posterior(schedule, denoiser(x_t, t), x_t, t, s)
+        if s == 0:
+            std = 0.1
+        x_t = mean + std * noise_like(x_t, generator)
+    return x_t
+
+
+def loop_without_noise(denoiser, schedule, x_t, times, generator):
+    for t, s in pairwise(times):
+        x_t, _ = posterior(schedule, denoiser(x_t, t), x_t, t, s)
+    return x_t
+
+
+def loop_variance(denoiser, schedule, x_t, times, generator):
+    for t, s in pairwise(times):
+        mean, std = posterior(schedule, denoiser(x_t, t), x_t, t, s)
+        x_t = mean + std**2 * noise_like(x_t, generator)
+    return x_t
+
+
+def loop_changed_places(denoiser, schedule, x_t, times, generator):
+    for t, s in pairwise(times):
+        mean, std = posterior(schedule, x_t, denoiser(x_t, t), t, s)
+        x_t = mean + std * noise_like(x_t, generator)
+    return x_t
+
+
+def loop_other_noise(denoiser, schedule, x_t, times, generator):
+    return loop(denoiser, schedule, x_t, times, None)
+
+
+def loop_asked_once(denoiser, schedule, x_t, times, generator):
+    x_0 = denoiser(x_t, times[0])
+    return loop(lambda x, t: x_0, schedule, x_t, times, generator)
+
+
+# 05.3 both variances
+
+
+def variances(schedule, T, slip=None):
+    """Small and large variance (T,) of the steps 1 to T, and in how many steps they differ by more than a tenth."""
+    times = torch.arange(T + 1, dtype=torch.float64) / T
+    s, t = times[:-1], times[1:]
+    fresh = schedule.fresh(t, s, like=t)
+    small, large = schedule.sigma(s) ** 2 * fresh, schedule.sigma(t) ** 2 * fresh
+    differ = int((small < 0.9 * large).sum())
+    if slip == "roots":
+        return small.sqrt(), large.sqrt(), differ
+    if slip == "swapped":
+        return large, small, differ
+    if slip == "no fresh":
+        return schedule.sigma(s) ** 2, schedule.sigma(t) ** 2, differ
+    if slip == "the same":
+        return large, large, 0
+    if slip == "count":
+        return small, large, T - differ
+    if slip == "count of roots":
+        return small, large, int((small.sqrt() < 0.9 * large.sqrt()).sum())
+    if slip == "s after t":
+        return small * 0, large * 0, 0
+    return small, large, differ
+
+
+def test_variances(answer):
+    generator = seeded(3)
+    for trial in range(4):
+        T = int(torch.randint(40, 300, (1,), generator=generator))
+        schedule = [Cosine(), Betas.linear(T, last=20 / T), Cosine(0.02), Betas.linear(T, 1e-3, 10 / T)][trial]
+        result = ask(answer, schedule, T)
+        if not isinstance(result, tuple) or len(result) != 3:
+            return "Three results are expected: the small variances, the large variances, and a number of steps."
+        small, large, differ = result
+        for name, value in [("small", small), ("large", large)]:
+            if not isinstance(value, torch.Tensor) or value.shape != (T,):
+                got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+                return f"With T = {T} your {name} is {got}; expected a tensor ({T},), one variance for each step."
+        right_small, right_large, right_differ = variances(schedule, T)
+        if close(large.double(), right_small, 1e-4) and close(small.double(), right_large, 1e-4):
+            return "Your small variances are larger than your large ones: did the names change places?"
+        if not large.any():
+            return "All your variances are 0: nothing is fresh on the way from a later time to an earlier one. Which is t?"
+        slips = {
+            "Your numbers are the roots of what is expected: are these standard deviations?": lambda right: right.sqrt(),
+        }
+        for name, got, right, scale in [
+            ("large", large, right_large, schedule.sigma(torch.arange(1, T + 1, dtype=torch.float64) / T) ** 2),
+            ("small", small, right_small, schedule.sigma(torch.arange(T, dtype=torch.float64) / T) ** 2),
+        ]:
+            found = {message: slip(right) for message, slip in slips.items()}
+            found["Your variances are those of all the noise in x. How much of it does one step account for?"] = scale
+            if name == "small":
+                found["Your two rows are equal. In which of them does the noise scale at s belong?"] = right_large
+            symptom = compare(got, right, found, what=f"the {name} variances: the row")
+            if symptom:
+                return symptom
+        if int(differ) != right_differ:
+            ratio = (right_small / right_large).sqrt()
+            if int(differ) == T - right_differ:
+                return f"You count {int(differ)} of {T} steps: are these the steps in which the two are alike?"
+            if int(differ) == int((ratio < 0.9).sum()):
+                return f"You count {int(differ)} steps: did you compare standard deviations? The question is about variances."
+            return f"Your rows are right, and you count {int(differ)} of {T} steps; expected {right_differ}."
+
+
+def with_variance_slip(slip):
+    """variances with that slip, as a student would hand it in."""
+    return lambda schedule, T: variances(schedule, T, slip)
+
+
+# 05.4 bug hunt
+
+LINES = {"A": 6, "B": 4, "C": 5}
+LOOK = {
+    "A": "its points are in the right places and grainy, as if every cloud were a little too wide. Which line decides whether "
+    "noise is added, and is it ever false in the last step?",
+    "B": "its ring is smaller than it should be. A shrunken result has been multiplied by the wrong signal scale: at which "
+    "time is it taken?",
+    "C": "its points huddle, and some clouds are nearly empty: too little noise on the way. Is it multiplied by a standard "
+    "deviation?",
+}
+
+
+def test_lines(answer):
+    if not isinstance(answer, dict) or set(answer) != set(LINES):
+        return 'The answer is a dict with one line number for each sampler, {"A": ..., "B": ..., "C": ...}.'
+    if all(value is ... for value in answer.values()):
+        raise Untouched
+    found = [name for name in LINES if answer[name] == LINES[name]]
+    for name in LINES:
+        value = answer[name]
+        if value is ...:
+            return f"{len(found)} of 3 found. {name} has no answer yet: {LOOK[name]}"
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 7:
+            return f"{name} is {value!r}; expected the number of a line, 1 to 7."
+        if value != LINES[name]:
+            return f"{len(found)} of 3 found. Line {value} of sampler {name} does what it should. Look at {name}: {LOOK[name]}"
+
+
+EXERCISES = {
+    "05.1": Exercise(
+        test=test_walks,
+        solution=lambda schedule, x_0, x_t, t, s: walk_and_keep(schedule, x_0, x_t, t, s),
+        mistakes={
+            "x_t drawn from x_0, not from x_s": (with_slip("two walks"), "wherever they end"),
+            "all walks kept": (with_slip("all kept"), "wherever they end"),
+            "variance for standard deviation": (with_slip("squared"), "is it a variance"),
+            "sigma_t as the noise of the second leg": (with_slip("all noise"), "How much is new"),
+            "variance as the scale of the noise": (with_slip("variance"), "too little noise"),
+            "x_s not shrunk on the way to t": (with_slip("no shrinking"), "too far out"),
+            "the closed form handed in": (posterior_looked_up, "walk"),
+        },
+        remark="Worth knowing: to keep what ends near a value is conditioning by counting. It needs no formula, and it is "
+        "hopeless for an image, where no two walks ever end near each other. That is why the product of Gaussians is worth it.",
+    ),
+    "05.2": Exercise(
+        test=test_loop,
+        solution=loop,
+        mistakes={
+            "denoiser told s": (loop_told_s, "the time where the step ends"),
+            "upwards": (loop_upwards, "which end is noise"),
+            "one call too many": (loop_one_more, "once more when x is clean"),
+            "stops one step early": (loop_too_short, "one step before clean data"),
+            "noise at the end": (loop_noise_at_the_end, "noise added in the last step"),
+            "no noise": (loop_without_noise, "has no spread"),
+            "variance for standard deviation": (loop_variance, "its root"),
+            "x_0 and x_t change places": (loop_changed_places, "change places"),
+            "generator forgotten": (loop_other_noise, "where does your noise come from"),
+            "asked only once": (loop_asked_once, "asked again after each step"),
+        },
+        remark="Worth knowing: nothing in your loop knows about images, networks or labels; it drives every denoiser in the "
+        "course, guided and inpainting ones too.",
+    ),
+    "05.3": Exercise(
+        test=test_variances,
+        solution=variances,
+        mistakes={
+            "standard deviations": (with_variance_slip("roots"), "standard deviations?"),
+            "swapped": (with_variance_slip("swapped"), "change places"),
+            "fresh forgotten": (with_variance_slip("no fresh"), "one step account for"),
+            "two equal rows": (with_variance_slip("the same"), "two rows are equal"),
+            "the steps that agree are counted": (with_variance_slip("count"), "alike"),
+            "counted by standard deviations": (with_variance_slip("count of roots"), "did you compare standard deviations"),
+            "s and t exchanged": (with_variance_slip("s after t"), "Which is t"),
+        },
+        remark="Worth knowing: in log-likelihood the choice matters, since there every step counts as much as the others; Nichol "
+        "and Dhariwal (2021) let the network interpolate between the two, in the logarithm.",
+    ),
+    "05.4": Exercise(
+        test=test_lines,
+        solution=LINES,
+        mistakes={
+            "A: the scale of the noise blamed": ({"A": 5, "B": 4, "C": 5}, "is it ever false"),
+            "A: the last line blamed": ({"A": 7, "B": 4, "C": 5}, "is it ever false"),
+            "B: the look-up blamed": ({"A": 6, "B": 2, "C": 5}, "at which time"),
+            "C: the noise blamed": ({"A": 6, "B": 4, "C": 6}, "standard deviation"),
+            "lines as text": ({"A": "6", "B": 4, "C": 5}, "number of a line"),
+            "two found": ({"A": 6, "B": 4, "C": ...}, "2 of 3"),
+        },
+        remark="Worth knowing: slips of these three kinds have stood in public code. Not one of them raises an error; a sampler is "
+        "tested by what it samples, on data whose distribution is known.",
+    ),
+}
