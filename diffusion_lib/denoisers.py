@@ -69,6 +69,15 @@ def even_times(batch_size, generator=None):
     return (torch.rand(1, generator=generator) + torch.arange(batch_size) / batch_size) % 1
 
 
+def middle_times(batch_size, generator=None):
+    """(B,) random times, more of them in the middle: the sigmoid of a standard normal (Esser et al. 2024, sec. 3.1).
+
+    Near t = 0 and t = 1 there is little to learn, so that a short training does well to look there less often. Drawn in
+    equal slices, as in even_times.
+    """
+    return torch.special.ndtri(even_times(batch_size, generator)).sigmoid()
+
+
 def check_solvable(target, schedule, t):
     """Refuse times at which the target says nothing about x_0; looked at where t is on the CPU, as in samplers."""
     t = as_time(t)

@@ -53,7 +53,7 @@ def circumstances(device):
 
 
 def headline(device, seeds, progress):
-    """Train from scratch for 60 seconds, and for 500 steps; guided (scale 2) and plain samples measured, for each seed."""
+    """Train from scratch for 60 seconds, and for 500 steps; measure plain and guided (scale 2) samples, for each seed."""
     rows = []
     for seed in seeds:
         for budget in ({"seconds": 60}, {"steps": 500}):

@@ -63,6 +63,7 @@ def images(x, columns=None, titles=None, size=1.0, rows=None):
     Returns:
         figure, array of axes (rows, columns).
     """
+    check_some(x)
     columns = columns or len(x)
     lines = -(-len(x) // columns)
     titled = -(-len(titles) // columns) if titles else 0
@@ -81,8 +82,21 @@ def images(x, columns=None, titles=None, size=1.0, rows=None):
     return figure, axes
 
 
+def check_some(x):
+    """Refuse a grid of no images."""
+    if len(x) == 0:
+        raise ValueError("x is empty; expected at least one image (C, H, W).")
+
+
+def check_sheet(x):
+    """Refuse what is no batch of images."""
+    if x.ndim != 4:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected images (N, C, H, W).")
+
+
 def tile(x, columns):
     """Images (N, C, H, W) in [-1, 1] as one image (C, rows * H, columns * W); empty places are black."""
+    check_sheet(x)
     missing = -len(x) % columns
     x = torch.cat([x.detach().float().cpu(), -torch.ones(missing, *x.shape[1:])])
     rows = len(x) // columns

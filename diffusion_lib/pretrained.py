@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from . import __version__, data, metrics, samplers
-from .denoisers import Denoiser, even_times
+from .denoisers import Denoiser, middle_times
 from .forward import noise_like
 from .guidance import classifier_free, clip, drop_labels
 from .networks import UNet, count_parameters
@@ -27,7 +27,7 @@ from .targets import V
 from .training import EMA, autocast, best_device, half_precision, load_tensors, save_tensors, to_device, train
 
 BATCH_SIZE = 64
-STEPS = 6000
+STEPS = 5000
 
 
 def new_digits_model(seed=0):
@@ -38,9 +38,9 @@ def new_digits_model(seed=0):
 
 
 def digits_loss(model, batch, generator):
-    """The loss (B,) of a batch (x_0, label): even times, fresh noise, one label in ten dropped."""
+    """The loss (B,) of a batch (x_0, label): mostly middle times, fresh noise, one label in ten dropped."""
     x_0, label = batch
-    t = even_times(len(x_0), generator)
+    t = middle_times(len(x_0), generator)
     noise = noise_like(x_0, generator)
     label = drop_labels(label, null_label=10, probability=0.1, generator=generator)
     return model.loss(x_0, t, noise, label=label)

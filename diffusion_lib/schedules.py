@@ -169,7 +169,8 @@ class Cosine(Schedule):
 
     def sigma(self, t):
         u_0, u_t = self.angle(0), self.angle(t)
-        return ((u_t - u_0).sin() * (u_t + u_0).sin()).clamp(min=0).sqrt() / u_0.cos()
+        turned = as_time(t) / (1 + self.offset) * math.pi / 2  # u_t - u_0, with all its digits
+        return (turned.sin() * (u_t + u_0).sin()).clamp(min=0).sqrt() / u_0.cos()
 
 
 class Linear(Schedule):

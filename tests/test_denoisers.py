@@ -1,4 +1,4 @@
-"""denoisers: the exact ones against integrals done by brute force, the trained one against losses that are known exactly."""
+"""denoisers: the exact ones against integrals by brute force, the trained one against losses known exactly."""
 
 import math
 
@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from diffusion_lib import denoisers
-from diffusion_lib.denoisers import Denoiser, even_times, exact_dataset, exact_gaussian, exact_mixture
+from diffusion_lib.denoisers import Denoiser, even_times, exact_dataset, exact_gaussian, exact_mixture, middle_times
 from diffusion_lib.forward import add_noise
 from diffusion_lib.schedules import Betas, Cosine, Linear
-from diffusion_lib.targets import FLOW, NOISE, V, X_0, edm
+from diffusion_lib.targets import FLOW, NOISE, X_0, V, edm
 
 from .conftest import agree, normal, seeded
 
@@ -133,7 +133,7 @@ def test_no_answer_is_better_than_the_exact_one():
     agree((x_0 - answer) * x_t, 0.0)  # nothing in x_t tells more
 
 
-# ------------------------------------------------------------------------------------------ network + schedule + target
+# ------------------------------------------------------------------------- network + schedule + target
 
 
 class Recorder(nn.Module):
@@ -169,7 +169,7 @@ def test_loss_shows_the_network_the_noisy_sample_its_time_and_its_label():
     Denoiser(network, Cosine(), V).loss(x_0, t, noise, label=label)
     ((x_t, when, condition),) = network.calls
     torch.testing.assert_close(x_t, add_noise(Cosine(), x_0, noise, t))
-    assert torch.equal(when, t.double()) and condition["label"] is label
+    assert torch.equal(when, t.double()) and condition.get("label") is label
 
 
 def test_loss_of_a_perfect_network_is_zero():
@@ -221,7 +221,7 @@ class Timeless(nn.Module):
         return self.layer(x_t)
 
 
-# --------------------------------------------------------------------------------------------------------------- times
+# ----------------------------------------------------------------------------------------------- times
 
 
 def test_even_times_hold_one_time_in_each_slice():
@@ -280,3 +280,11 @@ def test_a_denoiser_on_a_gpu_answers_as_on_the_cpu():
     there = model(x_0.cuda(), t.cuda()), model.loss(x_0.cuda(), t, noise.cuda())
     for a, b in zip(here, there):
         torch.testing.assert_close(a, b.cpu(), rtol=1e-4, atol=1e-5)
+
+
+def test_middle_times_are_the_sigmoid_of_a_normal():
+    t = middle_times(100_000, seeded(0)).double()
+    for z, share in [(-2, 0.02275), (-1, 0.15866), (0, 0.5), (1, 0.84134), (2, 0.97725)]:
+        threshold = 1 / (1 + math.exp(-z))
+        # In equal slices the share is off by one time at the most.
+        assert abs(float((t < threshold).double().mean()) - share) < 2e-5

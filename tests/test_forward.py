@@ -85,7 +85,7 @@ def test_add_noise_at_the_ends():
 
 
 def by_bayes(schedule, x_0, x_t, t, s):
-    """Mean and standard deviation of the product of two Gaussians: q(x_s | x_0) and q(x_t | x_s) read as a function of x_s."""
+    """Mean and standard deviation of q(x_s | x_0) times q(x_t | x_s), read as a function of x_s: a Gaussian again."""
     alpha_t, sigma_t = float(schedule.alpha(t)), float(schedule.sigma(t))
     alpha_s, sigma_s = float(schedule.alpha(s)), float(schedule.sigma(s))
     shrink = alpha_t / alpha_s

@@ -41,7 +41,7 @@ def points(batch=3, seed=0):
 BOTH = [(unet, image), (mlp, points)]
 TIMES = torch.tensor([0.1, 0.5, 0.9])
 
-# ----------------------------------------------------------------------------------------------------------- embedding
+# ------------------------------------------------------------------------------------------- embedding
 
 
 def test_embedding_is_the_papers_waves():
@@ -64,7 +64,7 @@ def test_every_step_of_a_thousand_has_its_own_embedding():
     assert (distance.argmin(1) - torch.arange(1001)).abs().max() == 1
 
 
-# --------------------------------------------------------------------------------------------- what the output depends on
+# -------------------------------------------------------------------------- what the output depends on
 
 
 @pytest.mark.parametrize("make, x", BOTH, ids=["unet", "mlp"])
@@ -118,7 +118,7 @@ def test_the_gradient_reaches_every_parameter(make, x):
     assert not silent, silent
 
 
-# ------------------------------------------------------------------------------------------------------- what it begins as
+# ----------------------------------------------------------------------------------- what it begins as
 
 
 def test_a_new_unet_says_nothing():
@@ -153,7 +153,7 @@ def test_a_block_scales_and_shifts_each_channel_of_each_sample():
     torch.testing.assert_close(block(x, condition), x + block.conv_2(nn.functional.silu(h)), rtol=1e-4, atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------------- attention
+# ------------------------------------------------------------------------------------------- attention
 
 
 def test_attention_is_the_softmax_written_out():
@@ -177,7 +177,7 @@ def test_attention_does_not_know_where_a_position_is():
     torch.testing.assert_close(attention(x.flip(2, 3)), attention(x).flip(2, 3), rtol=1e-4, atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------------ parameters
+# ------------------------------------------------------------------------------------------ parameters
 
 
 def convolution(a, b, side):
@@ -189,7 +189,7 @@ def linear(a, b):
 
 
 def block_size(a, b, condition_dim):
-    """Two norms, two 3 x 3 convolutions, the condition's scale and shift, and a 1 x 1 shortcut if the channels change."""
+    """Two norms, two 3 x 3 convolutions, the condition's scale and shift, a 1 x 1 shortcut if channels change."""
     shortcut = convolution(a, b, 1) if a != b else 0
     return 2 * a + convolution(a, b, 3) + linear(condition_dim, 2 * b) + 2 * b + convolution(b, b, 3) + shortcut
 
@@ -227,7 +227,7 @@ def test_a_unet_takes_any_side_that_it_can_halve():
 
 
 def test_a_unet_s_bridges_carry_what_the_middle_cannot_see():
-    """A change of a single pixel reaches the output at its own place more than elsewhere (without bridges: 0.4 times)."""
+    """A change of one pixel reaches the output at its own place more than elsewhere (without bridges: 0.4 times)."""
     network = unet()
     x_t = normal(1, 2, 16, 16, dtype=torch.float32)
     changed = x_t.clone()
@@ -236,7 +236,7 @@ def test_a_unet_s_bridges_carry_what_the_middle_cannot_see():
     assert moved[5, 9] > 3 * moved.median()
 
 
-# ------------------------------------------------------------------------------------------------------------------ GPU
+# ------------------------------------------------------------------------------------------------- GPU
 
 
 @pytest.mark.gpu

@@ -18,6 +18,23 @@ def test_names_are_numbered_once():
     assert len({name[:2] for name in names}) == len(names), names
 
 
+def repeated_figures(notebooks):
+    """Names that two cells, or a cell and the demo, would write to the same file in figures/."""
+    taken, twice = {"digits", "film"}, []
+    for notebook in notebooks:
+        for tag in (tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])):
+            if tag.startswith("figure:"):
+                twice += [tag] * (tag.removeprefix("figure:") in taken)
+                taken.add(tag.removeprefix("figure:"))
+    return twice
+
+
+def test_every_figure_has_a_name_of_its_own():
+    assert not repeated_figures(read(path) for path in NOTEBOOKS)
+    again = new_notebook(cells=[new_code_cell("", metadata={"tags": [name]}) for name in ("figure:a", "figure:digits")])
+    assert repeated_figures([again, again]) == ["figure:digits", "figure:a", "figure:digits"]
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_lesson_keeps(path, rule):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_lib.targets import FLOW, NOISE, V, X_0, Target, edm
+from diffusion_lib.targets import FLOW, NOISE, X_0, Target, V, edm
 
 from .conftest import agree, normal, seeded
 
@@ -31,7 +31,7 @@ def test_every_target_gives_x_0_and_noise_back(target, angle, length, x_0, noise
 
 @given(st.sampled_from(ALL), angles, numbers, numbers)
 def test_any_output_solves_the_two_equations(target, angle, output, x_t):
-    """A network's output need not come from any x_0 and noise; what is recovered from it must still fit both equations."""
+    """A network's output need not come from any x_0 and noise; what is recovered must still fit both equations."""
     alpha, sigma, output, x_t = tensors(math.cos(angle), math.sin(angle), output, x_t)
     x_0, noise = (recover(output, x_t, alpha, sigma) for recover in (target.recover_x_0, target.recover_noise))
     torch.testing.assert_close(alpha * x_0 + sigma * noise, x_t, rtol=0, atol=1e-9)

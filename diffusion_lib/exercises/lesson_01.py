@@ -580,8 +580,8 @@ SIGNS = {
     "root": "then hardly any noise would come in, and the last column would be almost flat grey",
     "uniform": "then every step would make every pixel brighter, and the last columns would be white",
     "shared": "then the grain in one column would be the same in every row",
-    "no shrinking": "then the digits would keep their full contrast to the last column, black paper and all",
-    "0..255": "then the paper would be grey instead of black from the beginning, and the digits outshine the noise",
+    "no shrinking": "then the digits would keep their full contrast to the last column",
+    "0..255": "then the background would be grey, not black, from the beginning, and the digits outshine all noise",
     "shifted": "then every picture would be one step of a thousand too late, and no eye could tell",
 }
 BUGS = {"A": "shared", "B": "root", "C": "0..255"}

@@ -33,7 +33,7 @@ def random_mixture(components, features):
 
 def noisy_log_density(weights, means, stds, alpha_t, sigma_t):
     """The function x_t (B, D) -> log q(x_t) (B,) for data from a mixture; alpha_t and sigma_t are (B, 1)."""
-    variance = (alpha_t * stds) ** 2 + sigma_t**2                               # (B, K)
+    variance = (alpha_t * stds) ** 2 + sigma_t**2  # (B, K)
 
     def log_density(x_t):
         distance = (x_t[:, None] - alpha_t[..., None] * means).square().sum(-1)  # (B, K)
@@ -74,16 +74,24 @@ def tweedie_no_log(log_density, x_t, alpha_t, sigma_t):
 
 
 TWEEDIE_SLIPS = {
-    "The score pulls with the wrong strength, and more so where sigma_t is small: does it meet a standard deviation "
-    "where a variance belongs?": tweedie_sigma,
-    "Your answers lie further from the data than x_t does: which way does a gradient point, up or down?":
-        tweedie_downhill,
-    "Your result is alpha_t times the expected one, a shrunken x_0: what did the forward process do to x_0 before it "
-    "added noise?": tweedie_not_enlarged,
-    "The pull is too weak by a factor that is the number of samples in the batch: how did you make one number of "
-    "log_density(x_t) before asking for its gradient?": tweedie_mean,
-    "The pull all but vanishes where the density is low: is it the gradient of the density, or of its logarithm?":
-        tweedie_no_log,
+    tweedie_sigma: (
+        "The score pulls with the wrong strength, and more so where sigma_t is small: does it meet a standard "
+        "deviation where a variance belongs?"
+    ),
+    tweedie_downhill: (
+        "Your answers lie further from the data than x_t does: which way does a gradient point, up or down?"
+    ),
+    tweedie_not_enlarged: (
+        "Your result is alpha_t times the expected one, a shrunken x_0: what did the forward process do to "
+        "x_0 before it added noise?"
+    ),
+    tweedie_mean: (
+        "The pull is too weak by a factor that is the number of samples in the batch: how did you make one "
+        "number of log_density(x_t) before asking for its gradient?"
+    ),
+    tweedie_no_log: (
+        "The pull all but vanishes where the density is low: is it the gradient of the density, or of its logarithm?"
+    ),
 }
 
 
@@ -95,7 +103,7 @@ def test_tweedie(answer):
         x_t = add_noise(Cosine(), x_0, noise, t)
         log_density = noisy_log_density(*mixture, alpha_t, sigma_t)
         got = ask_tensor(answer, log_density, x_t.clone(), alpha_t, sigma_t, shape=x_t.shape)
-        slips = {words: slip(log_density, x_t, alpha_t, sigma_t) for words, slip in TWEEDIE_SLIPS.items()}
+        slips = {words: slip(log_density, x_t, alpha_t, sigma_t) for slip, words in TWEEDIE_SLIPS.items()}
         # The exact denoiser is the outside truth: nothing of Tweedie's formula is in it.
         symptom = compare(got, exact_mixture(Cosine(), *mixture)(x_t, t), slips, what="the estimate of x_0")
         if symptom:
@@ -127,32 +135,48 @@ def wrong_coat(place, wrong):
 # place in the result, words, the wrong value; f for flow, a and s for alpha_t and sigma_t
 COAT_SLIPS = {
     "noise not enlarged": (
-        0, "From noise: your result is alpha_t times x_0; what is left to undo when the noise is gone?",
-        lambda noise, v, score, f, x_t, a, s: x_t - s * noise),
+        0,
+        "From noise: your result is alpha_t times x_0; what is left to undo when the noise is gone?",
+        lambda noise, v, score, f, x_t, a, s: x_t - s * noise,
+    ),
     "noise times variance": (
-        0, "From noise: too little noise is taken away; is it multiplied by a variance, not a standard deviation?",
-        lambda noise, v, score, f, x_t, a, s: (x_t - s**2 * noise) / a),
+        0,
+        "From noise: too little noise is taken away; is it multiplied by a variance, not a standard deviation?",
+        lambda noise, v, score, f, x_t, a, s: (x_t - s**2 * noise) / a,
+    ),
     "v with the wrong sign": (
-        1, "From v: your x_0 is off by twice what v should bring; which sign has x_0 in the definition of v?",
-        lambda noise, v, score, f, x_t, a, s: (a * x_t + s * v) / (a**2 + s**2)),
+        1,
+        "From v: your x_0 is off by twice what v should bring; which sign has x_0 in the definition of v?",
+        lambda noise, v, score, f, x_t, a, s: (a * x_t + s * v) / (a**2 + s**2),
+    ),
     "v of the quarter circle": (
-        1, "From v: right where alpha_t^2 + sigma_t^2 = 1, wrong for the Linear schedule; which step of your algebra "
+        1,
+        "From v: right where alpha_t^2 + sigma_t^2 = 1, wrong for the Linear schedule; which step of your algebra "
         "used that their squares sum to 1?",
-        lambda noise, v, score, f, x_t, a, s: a * x_t - s * v),
+        lambda noise, v, score, f, x_t, a, s: a * x_t - s * v,
+    ),
     "score times standard deviation": (
-        2, "From the score: the pull is too strong by 1 / sigma_t; if the score is -noise / sigma_t, how many scores "
+        2,
+        "From the score: the pull is too strong by 1 / sigma_t; if the score is -noise / sigma_t, how many scores "
         "make the sigma_t * noise in x_t?",
-        lambda noise, v, score, f, x_t, a, s: (x_t + s * score) / a),
+        lambda noise, v, score, f, x_t, a, s: (x_t + s * score) / a,
+    ),
     "score with the wrong sign": (
-        2, "From the score: your estimate moves away from the data; does the score point along the noise or against?",
-        lambda noise, v, score, f, x_t, a, s: (x_t - s**2 * score) / a),
+        2,
+        "From the score: your estimate moves away from the data; does the score point along the noise or against?",
+        lambda noise, v, score, f, x_t, a, s: (x_t - s**2 * score) / a,
+    ),
     "flow of the straight line": (
-        3, "From flow: right where alpha_t + sigma_t = 1 (the Linear schedule), wrong for Cosine; which step used that "
+        3,
+        "From flow: right where alpha_t + sigma_t = 1 (the Linear schedule), wrong for Cosine; which step used that "
         "they sum to 1?",
-        lambda noise, v, score, f, x_t, a, s: x_t - s * f),
+        lambda noise, v, score, f, x_t, a, s: x_t - s * f,
+    ),
     "flow with the wrong sign": (
-        3, "From flow: right only if flow were x_0 - noise; which way round is it defined?",
-        lambda noise, v, score, f, x_t, a, s: (x_t + s * f) / (a + s)),
+        3,
+        "From flow: right only if flow were x_0 - noise; which way round is it defined?",
+        lambda noise, v, score, f, x_t, a, s: (x_t + s * f) / (a + s),
+    ),
 }
 
 
@@ -210,17 +234,25 @@ def elbo_weight_log(schedule, t, s):
 
 
 WEIGHT_SLIPS = {
-    "Twice the expected weight: what stands in front of the squared distance of two means in the KL divergence?":
-        elbo_weight_doubled,
-    "This is the weight of a squared error of x_0. How large is the error of the noise that stands for the same error?":
-        elbo_weight_x_0,
-    "Your weights are negative: which of the two times has more signal, t or the earlier s?": elbo_weight_swapped,
-    "Your ratio is the root of the expected one: is a signal-to-noise ratio one of deviations or of variances?":
-        elbo_weight_scales,
-    "You multiplied by SNR_t once more instead of undoing it: which is larger at small t, an error of x_0 or the error "
-    "of the noise that causes it?": elbo_weight_multiplied,
-    "Close for tiny steps, too small for large ones: is the difference of two logarithms the same as a ratio minus 1?":
-        elbo_weight_log,
+    elbo_weight_doubled: (
+        "Twice the expected weight: what stands in front of the squared distance of two means in the KL divergence?"
+    ),
+    elbo_weight_x_0: (
+        "This is the weight of a squared error of x_0. How large is the error of the noise that stands for "
+        "the same error?"
+    ),
+    elbo_weight_swapped: "Your weights are negative: which of the two times has more signal, t or the earlier s?",
+    elbo_weight_scales: (
+        "Your ratio is the root of the expected one: is a signal-to-noise ratio one of deviations or of variances?"
+    ),
+    elbo_weight_multiplied: (
+        "You multiplied by SNR_t once more instead of undoing it: which is larger at small t, an error of x_0 "
+        "or the error of the noise that causes it?"
+    ),
+    elbo_weight_log: (
+        "Close for tiny steps, too small for large ones: is the difference of two logarithms the same as a "
+        "ratio minus 1?"
+    ),
 }
 
 
@@ -229,7 +261,7 @@ def test_elbo_weight(answer):
         s = 0.05 + 0.5 * torch.rand(batch, dtype=torch.float64)
         t = s + 0.05 + 0.3 * torch.rand(batch, dtype=torch.float64)
         got = ask_tensor(answer, schedule, t, s, shape=(batch,))
-        slips = {words: slip(schedule, t, s) for words, slip in WEIGHT_SLIPS.items()}
+        slips = {words: slip(schedule, t, s) for slip, words in WEIGHT_SLIPS.items()}
         symptom = compare(got, elbo_weight(schedule, t, s), slips, what="the weight")
         if symptom:
             return symptom
@@ -272,13 +304,16 @@ def floor_absolute(denoiser, schedule, x_0, noise, t):
 
 
 FLOOR_SLIPS = {
-    "This is the mean squared error of x_0, the right idea in another coat: which noise does the denoiser believe in?":
-        floor_of_x_0,
-    "It is as if the denoiser had seen the clean x_0: what does a denoiser get to see?": floor_of_clean,
-    "The denoiser's x_0 is taken away from x_t at full size: what happened to x_0 before noise was added to it?":
-        floor_not_shrunk,
-    "Your number is larger by the number of coordinates: is the loss a sum or a mean over them?": floor_summed,
-    "This is the mean absolute error: which power does the loss take?": floor_absolute,
+    floor_of_x_0: (
+        "This is the mean squared error of x_0, the right idea in another coat: which noise does the denoiser "
+        "believe in?"
+    ),
+    floor_of_clean: "It is as if the denoiser had seen the clean x_0: what does a denoiser get to see?",
+    floor_not_shrunk: (
+        "The denoiser's x_0 is taken away from x_t at full size: what happened to x_0 before noise was added to it?"
+    ),
+    floor_summed: "Your number is larger by the number of coordinates: is the loss a sum or a mean over them?",
+    floor_absolute: "This is the mean absolute error: which power does the loss take?",
 }
 
 
@@ -288,10 +323,10 @@ def test_floor(answer):
         x_0, noise, t = random_batch(batch, features)
         denoiser = exact_mixture(schedule, *mixture)
         number = ask(answer, denoiser, schedule, x_0, noise, t)
-        got = ask_tensor(lambda number=number: torch.as_tensor(number))         # a tensor () or a plain number
+        got = ask_tensor(lambda number=number: torch.as_tensor(number))  # a tensor () or a plain number
         if got.ndim:
             return f"The floor is one number, a mean over samples and coordinates; yours has shape {tuple(got.shape)}."
-        slips = {words: slip(denoiser, schedule, x_0, noise, t) for words, slip in FLOOR_SLIPS.items()}
+        slips = {words: slip(denoiser, schedule, x_0, noise, t) for slip, words in FLOOR_SLIPS.items()}
         symptom = compare(got, floor(denoiser, schedule, x_0, noise, t), slips, what="the floor")
         if symptom:
             return symptom
@@ -308,7 +343,7 @@ EXERCISES = {
             "mean instead of sum": (tweedie_mean, "the number of samples in the batch"),
             "density instead of its log": (tweedie_no_log, "or of its logarithm"),
         },
-        remark="Worth knowing: who can differentiate log q(x_t) can denoise, and who can denoise knows that gradient.",
+        remark="Worth knowing: it works both ways, so a network that denoises has learned the slope of log q(x_t).",
     ),
     "02.2": Exercise(
         test=test_undress,

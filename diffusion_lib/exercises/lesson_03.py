@@ -477,7 +477,7 @@ EXERCISES = {
             "loss of a noise prediction": (first_loss_of_noise, "predicts the noise"),
             "one number for the batch": (first_loss_of_batch, "whole batch"),
         },
-        remark="Worth knowing: a first loss far from this number is a fault in data, target or schedule, found at once.",
+        remark="Worth knowing: a first loss far from this is a fault in data, target or schedule, found at once.",
     ),
     "03.4": Exercise(
         test=test_overfit,

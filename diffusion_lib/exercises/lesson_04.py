@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import data
 from ..denoisers import Denoiser, even_times
-from ..forward import noise_like
+from ..forward import add_noise, noise_like
 from ..networks import MLP
 from ..samplers import ddim, last, start_noise, time_grid
 from ..schedules import Cosine
@@ -200,14 +200,20 @@ def try_min_snr_loss(answer):
 
 # 04.3: four runs that do not learn
 
-FAULTS = {"A": "labels shuffled", "B": "time not given", "C": "learning rate too high", "D": "data not scaled"}
-CANDIDATES = [*FAULTS.values(), "target made of other noise", "gradients never zeroed"]
+FAULTS = {
+    "A": "labels shuffled",
+    "B": "time not given",
+    "C": "learning rate too high",
+    "D": "target made of other noise",
+}
+CANDIDATES = [*FAULTS.values(), "data not scaled", "gradients never zeroed"]
 EVIDENCE = {
     "A": "Look at A's points: do they lie where data lies, and does a colour stay together?",
     "B": "Look at B's points: the colours are roughly in their places, but some noise is left. What would tell the "
     "network how much to take out?",
     "C": "Look at C's curve before its points: what does the loss do after a good beginning?",
-    "D": "Look at the numbers on D's axes, of the loss at step 1 and of the points: how large is the data?",
+    "D": "Look at D: its curve is calm, and its points are still the noise they began as. What can the network tell "
+    "about the noise in its input?",
 }
 
 
@@ -222,8 +228,6 @@ def broken_run(letter, steps=300):
     x_0, label = data.eight_gaussians(4096, generator)
     if fault == "labels shuffled":
         label = label[torch.randperm(len(label), generator=generator)]
-    if fault == "data not scaled":
-        x_0 = 127.5 * (x_0 + 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = MLP(features=2, width=64, depth=3, labels=8)
@@ -235,7 +239,12 @@ def broken_run(letter, steps=300):
 
     def loss_fn(model, batch, generator):
         points, asked = batch
-        return model.loss(points, even_times(len(points), generator), noise_like(points, generator), label=asked)
+        t, noise = even_times(len(points), generator), noise_like(points, generator)
+        if fault != "target made of other noise":
+            return model.loss(points, t, noise, label=asked)
+        x_t = add_noise(model.schedule, points, noise_like(points, generator), t)
+        wanted = model.target.mix(points, noise, *model.schedule.scales(t, like=points))
+        return ((model.network(x_t, t.float(), label=asked) - wanted) ** 2).mean(1)
 
     losses = []
     try:
@@ -415,12 +424,13 @@ EXERCISES = {
         test=try_faults,
         solution=FAULTS,
         mistakes={
-            "A for bad noise": (answer_with(A="target made of other noise"), "Look at A's points"),
-            "B for bad noise": (answer_with(B="target made of other noise"), "Look at B"),
+            "A for bad data": (answer_with(A="data not scaled"), "Look at A's points"),
+            "B for gradients that pile up": (answer_with(B="gradients never zeroed"), "Look at B"),
             "C for gradients that pile up": (answer_with(C="gradients never zeroed"), "Look at C's curve"),
             "A and B confused": (answer_with(A="time not given", B="labels shuffled"), "2 of 4"),
-            "C and D confused": (answer_with(C="data not scaled", D="learning rate too high"), "Look at C's curve"),
+            "C and D confused": (answer_with(C=FAULTS["D"], D=FAULTS["C"]), "Look at C's curve"),
             "a word of one's own": (answer_with(D="too few steps"), "not on the list"),
+            "D for bad data": (answer_with(D="data not scaled"), "What can the network tell"),
             "one left open": (answer_with(D=...), "still open"),
         },
         remark="Worth knowing: run A's curve looks healthy. Only samples beside their labels show its fault.",

@@ -34,7 +34,7 @@ def numbers(schedule, t, s):
 
 
 def known_end(mean, variance, shrink, added, end):
-    """Mean and standard deviation of x ~ N(mean, variance), if shrink * x + noise of variance `added` ended at `end`."""
+    """Mean and std of x ~ N(mean, variance), if shrink * x + noise of variance `added` ended at `end`."""
     precision = 1 / variance + shrink**2 / added
     return (mean / variance + shrink * end / added) / precision, precision**-0.5
 
@@ -69,37 +69,48 @@ def test_walks(answer):
         if mean != mean or std != std:
             return "The mean or the standard deviation is nan: was any walk kept at all?"
 
-        def given(slip_added=added, shrink=alpha_t / alpha_s, squared=False):
-            right_mean, right_std = known_end(alpha_s * x_0, sigma_s**2, shrink, slip_added, x_t)
-            return right_mean, right_std**2 if squared else right_std
+        symptom = walks_symptom(mean, std, alpha_s * x_0, sigma_s, alpha_t / alpha_s, added, sigma_t, x_t)
+        if symptom:
+            return symptom
 
-        def looks_like(values, tolerance=0.06):
-            return abs(mean - values[0]) < tolerance * given()[1] and abs(std - values[1]) < tolerance * values[1]
 
-        if looks_like(given(), 1e-7):
-            return "This is the formula's value to the last digit; walks would miss it by chance. Do not look it up, walk."
-        if looks_like(given()):
-            continue
-        for message, values in {
-            f"Your x_s has mean {mean:.2f} and standard deviation {std:.2f}, and so have all walks at s, wherever they end. "
-            "Does each end start from its own x_s, and are only the ends near x_t kept?": (alpha_s * x_0, sigma_s),
-            f"The mean is right, and your second number is {std:.3f} where {given()[1]:.3f} is expected, its root: "
-            "is it a variance?": given(squared=True),
-            "Your walks arrive at t with too much noise: the ends spread more than sigma_t, because part of the noise was "
-            "there at s already. How much is new?": given(sigma_t**2),
-            "Your walks arrive at t with too little noise: the number that you multiply the new noise by looks like a "
-            "variance. What turns it into a standard deviation?": given(added**2),
-            "Your walks arrive at t too far out: from s to t noise is added, and what happens to x_s itself?": given(
-                shrink=1.0
-            ),
-        }.items():
-            if looks_like(values):
-                return message
+def walks_symptom(mean, std, mean_s, sigma_s, shrink, added, sigma_t, end):
+    """None if mean and std are right, but for chance, else the symptom."""
+    right = known_end(mean_s, sigma_s**2, shrink, added, end)
+
+    def looks_like(values, tolerance=0.06):
+        return abs(mean - values[0]) < tolerance * right[1] and abs(std - values[1]) < tolerance * values[1]
+
+    if looks_like(right, 1e-7):
+        return "This is the formula's value to the last digit, and walks miss it by chance. Do not look it up, walk."
+    if looks_like(right):
+        return None
+    if looks_like((mean_s, sigma_s)):
         return (
-            f"For x_0 = {x_0:.2f}, x_t = {x_t:.2f}, s = {s:.2f}, t = {t:.2f} your walks give mean {mean:.3f} and standard "
-            f"deviation {std:.3f}; expected about {given()[0]:.3f} and {given()[1]:.3f}. Draw a histogram of your x_t for "
-            "all walks: are its mean and standard deviation alpha_t x_0 and sigma_t?"
+            f"Your x_s has mean {mean:.2f} and standard deviation {std:.2f}, and so have all walks at s, wherever they "
+            "end. Does each end start from its own x_s, and are only the ends near x_t kept?"
         )
+    if looks_like((right[0], right[1] ** 2)):
+        return (
+            f"The mean is right. Your second number is {std:.3f}, and {right[1]:.3f}, its root, is expected: "
+            "is it a variance?"
+        )
+    if looks_like(known_end(mean_s, sigma_s**2, shrink, sigma_t**2, end)):
+        return (
+            "Your walks arrive at t with too much noise: the ends spread more than sigma_t, because part of the noise "
+            "was there at s already. How much is new?"
+        )
+    if looks_like(known_end(mean_s, sigma_s**2, shrink, added**2, end)):
+        return (
+            "Your walks arrive at t with too little noise: the number that you multiply the new noise by looks like a "
+            "variance. What turns it into a standard deviation?"
+        )
+    if looks_like(known_end(mean_s, sigma_s**2, 1.0, added, end)):
+        return "Your walks arrive at t too far out: from s to t noise is added, and what happens to x_s itself?"
+    return (
+        f"Your walks give mean {mean:.3f} and standard deviation {std:.3f}; expected about {right[0]:.3f} and "
+        f"{right[1]:.3f}. Look at all your ends together: is their mean alpha_t x_0 and their spread sigma_t?"
+    )
 
 
 def posterior_looked_up(schedule, x_0, x_t, t, s):
@@ -115,6 +126,19 @@ def with_slip(slip):
 # 05.2 the loop
 
 
+class Spy:
+    """A denoiser that writes down when it was asked, what it saw and what it said."""
+
+    def __init__(self):
+        self.asked, self.seen, self.said = [], [], []
+
+    def __call__(self, x_t, t):
+        self.asked.append(round(float(t), 9))
+        self.seen.append(x_t.clone())
+        self.said.append(0.7 * torch.tanh(x_t + float(t)) + 0.2)
+        return self.said[-1]
+
+
 def test_loop(answer):
     generator = seeded(2)
     cases = [
@@ -124,49 +148,41 @@ def test_loop(answer):
     ]
     for seed, (schedule, times, shape) in enumerate(cases):
         x_t = torch.randn(shape, generator=generator, dtype=torch.float64)
-        asked, seen, given = [], [], []
-
-        def denoiser(x, t):
-            asked.append(round(float(t), 9))
-            seen.append(x.clone())
-            given.append(torch.tanh(x + float(t)) * 0.7 + 0.2)
-            return given[-1]
-
-        result = ask_tensor(answer, denoiser, schedule, x_t.clone(), times, seeded(seed), shape=shape)
-        symptom = wrong_times(asked, [round(float(t), 9) for t in times])
+        spy, again = Spy(), Spy()
+        result = ask_tensor(answer, spy, schedule, x_t.clone(), times, seeded(seed), shape=shape)
+        symptom = wrong_times(spy.asked, [round(float(t), 9) for t in times])
         if symptom:
             return symptom
-
-        t, s = times[0], times[1]
-        mean, std = posterior(schedule, given[0], x_t, t, s)
-        noise = noise_like(x_t, seeded(seed))
-        ask_tensor(answer, denoiser, schedule, x_t.clone(), times, seeded(seed), shape=shape)
-        if not close(seen[len(times)], seen[1], 1e-9):
+        ask_tensor(answer, again, schedule, x_t.clone(), times, seeded(seed), shape=shape)
+        if not close(again.seen[1], spy.seen[1], 1e-9):
             return "Two runs with generators of the same seed give different samples: where does your noise come from?"
-        mean_s, _ = posterior(schedule, x_t, given[0], t, s)
-        symptom = compare(
-            seen[1],
-            mean + std * noise,
-            {
-                "After the first step your x_s has no spread: it is the posterior's mean. Was the draw forgotten?": mean,
-                f"The first step's noise has standard deviation {float(std.mean()) ** 2:.3f}, and {float(std.mean()):.3f} is "
-                "expected, its root: posterior returns a standard deviation.": mean + std**2 * noise,
-                "The first step gives what comes out when x_0 and x_t change places. In which order does posterior take "
-                "them?": mean_s + std * noise,
-                "After the first step your x_s is the estimate of x_0. Which function says where x was at s?": given[0],
-                "After the first step your noise has standard deviation 1: by what is it multiplied?": mean + noise,
-            },
-            what="x_s after the first step",
-        )
+        symptom = wrong_first_step(spy, schedule, x_t, times, noise_like(x_t, seeded(seed)))
         if symptom:
             return symptom
-        steps = len(times) - 1
-        if not close(result, given[steps - 1], 1e-9):
-            grain = float((result - given[steps - 1]).std())
+        if not close(result, spy.said[-1], 1e-9):
+            grain = float((result - spy.said[-1]).std())
             return (
                 f"Your result differs from the last estimate of x_0, by {grain:.2g} (standard deviation). At s = 0 the "
                 "posterior has no spread left: is noise added in the last step, or is something else returned?"
             )
+
+
+def wrong_first_step(spy, schedule, x_t, times, noise):
+    """None if what the denoiser saw after the first step is right, else the symptom."""
+    x_0 = spy.said[0]
+    mean, std = posterior(schedule, x_0, x_t, times[0], times[1])
+    exchanged, _ = posterior(schedule, x_t, x_0, times[0], times[1])
+    number = float(std.mean())
+    slips = {
+        "After the first step your x_s is the posterior's mean, without any spread. Was the draw forgotten?": mean,
+        f"The first step's noise has standard deviation {number**2:.3f}, and {number:.3f}, its root, is expected: "
+        "posterior returns a standard deviation.": mean + std**2 * noise,
+        "The first step gives what comes out when x_0 and x_t change places. In which order does posterior take "
+        "its arguments?": exchanged + std * noise,
+        "After the first step your x_s is the estimate of x_0. Which function says where x was at s?": x_0,
+        "After the first step your noise has standard deviation 1: by what is it multiplied?": mean + noise,
+    }
+    return compare(spy.seen[1], mean + std * noise, slips, what="x_s after the first step")
 
 
 def wrong_times(asked, times):
@@ -183,11 +199,11 @@ def wrong_times(asked, times):
     if asked == times:
         return f"{len(asked)} calls for {steps} steps: the denoiser is asked once more when x is clean already."
     if asked == times[:-2]:
-        return f"{len(asked)} calls for {steps} steps: your walk stops at t = {times[-2]:.3g}, one step before clean data."
+        return f"{len(asked)} calls for {steps} steps: you stop at t = {times[-2]:.3g}, one step before clean data."
     if asked[0] < asked[-1]:
         return f"The first question comes at t = {asked[0]:.3g} and the last at {asked[-1]:.3g}: which end is noise?"
     shown = ", ".join(f"{t:.3g}" for t in asked[:6])
-    return f"With times {', '.join(f'{t:.3g}' for t in times)} the denoiser is asked at {shown}; expected all but the last."
+    return f"The denoiser is asked at {shown}; expected are all times but the last, in the order given."
 
 
 def loop(denoiser, schedule, x_t, times, generator):
@@ -300,16 +316,15 @@ def test_variances(answer):
         if close(large.double(), right_small, 1e-4) and close(small.double(), right_large, 1e-4):
             return "Your small variances are larger than your large ones: did the names change places?"
         if not large.any():
-            return "All your variances are 0: nothing is fresh on the way from a later time to an earlier one. Which is t?"
-        slips = {
-            "Your numbers are the roots of what is expected: are these standard deviations?": lambda right: right.sqrt(),
-        }
+            return "All your variances are 0: nothing is fresh from a later time to an earlier one. Which is t?"
         for name, got, right, scale in [
             ("large", large, right_large, schedule.sigma(torch.arange(1, T + 1, dtype=torch.float64) / T) ** 2),
             ("small", small, right_small, schedule.sigma(torch.arange(T, dtype=torch.float64) / T) ** 2),
         ]:
-            found = {message: slip(right) for message, slip in slips.items()}
-            found["Your variances are those of all the noise in x. How much of it does one step account for?"] = scale
+            found = {
+                "Your numbers are the roots of what is expected: are these standard deviations?": right.sqrt(),
+                "Your variances are those of all the noise in x. How much of it does one step account for?": scale,
+            }
             if name == "small":
                 found["Your two rows are equal. In which of them does the noise scale at s belong?"] = right_large
             symptom = compare(got, right, found, what=f"the {name} variances: the row")
@@ -320,7 +335,7 @@ def test_variances(answer):
             if int(differ) == T - right_differ:
                 return f"You count {int(differ)} of {T} steps: are these the steps in which the two are alike?"
             if int(differ) == int((ratio < 0.9).sum()):
-                return f"You count {int(differ)} steps: did you compare standard deviations? The question is about variances."
+                return f"You count {int(differ)} steps: did you compare standard deviations? Variances were asked for."
             return f"Your rows are right, and you count {int(differ)} of {T} steps; expected {right_differ}."
 
 
@@ -331,14 +346,14 @@ def with_variance_slip(slip):
 
 # 05.4 bug hunt
 
-LINES = {"A": 6, "B": 4, "C": 5}
+LINES = {"A": 6, "B": 3, "C": 5}
 LOOK = {
-    "A": "its points are in the right places and grainy, as if every cloud were a little too wide. Which line decides whether "
-    "noise is added, and is it ever false in the last step?",
-    "B": "its ring is smaller than it should be. A shrunken result has been multiplied by the wrong signal scale: at which "
-    "time is it taken?",
-    "C": "its points huddle, and some clouds are nearly empty: too little noise on the way. Is it multiplied by a standard "
-    "deviation?",
+    "A": "its points are in the right places and grainy, as if every cloud were blown up at the very end. Which line "
+    "decides whether noise is added, and is it ever false in the last step?",
+    "B": "its clouds are the widest of all, although its last step adds nothing. Somebody takes the noise in x for "
+    "smaller than it is, and leaves the rest in: who is told how much noise there is?",
+    "C": "its points huddle in the middle of their clouds: too little noise on the way. Is the noise multiplied by a "
+    "standard deviation?",
 }
 
 
@@ -355,7 +370,7 @@ def test_lines(answer):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 7:
             return f"{name} is {value!r}; expected the number of a line, 1 to 7."
         if value != LINES[name]:
-            return f"{len(found)} of 3 found. Line {value} of sampler {name} does what it should. Look at {name}: {LOOK[name]}"
+            return f"{len(found)} of 3 found. Line {value} of sampler {name} is right. Look at {name}: {LOOK[name]}"
 
 
 EXERCISES = {
@@ -371,8 +386,8 @@ EXERCISES = {
             "x_s not shrunk on the way to t": (with_slip("no shrinking"), "too far out"),
             "the closed form handed in": (posterior_looked_up, "walk"),
         },
-        remark="Worth knowing: to keep what ends near a value is conditioning by counting. It needs no formula, and it is "
-        "hopeless for an image, where no two walks ever end near each other. That is why the product of Gaussians is worth it.",
+        remark="Worth knowing: to keep what ends near a value is conditioning by counting. It needs no formula, and it "
+        "is hopeless for images, where no two walks end near each other. That is what the product of Gaussians is for.",
     ),
     "05.2": Exercise(
         test=test_loop,
@@ -383,14 +398,14 @@ EXERCISES = {
             "one call too many": (loop_one_more, "once more when x is clean"),
             "stops one step early": (loop_too_short, "one step before clean data"),
             "noise at the end": (loop_noise_at_the_end, "noise added in the last step"),
-            "no noise": (loop_without_noise, "has no spread"),
+            "no noise": (loop_without_noise, "without any spread"),
             "variance for standard deviation": (loop_variance, "its root"),
             "x_0 and x_t change places": (loop_changed_places, "change places"),
             "generator forgotten": (loop_other_noise, "where does your noise come from"),
             "asked only once": (loop_asked_once, "asked again after each step"),
         },
-        remark="Worth knowing: nothing in your loop knows about images, networks or labels; it drives every denoiser in the "
-        "course, guided and inpainting ones too.",
+        remark="Worth knowing: nothing in your loop knows about images, networks or labels; it drives every denoiser "
+        "of the course, guided and inpainting ones too.",
     ),
     "05.3": Exercise(
         test=test_variances,
@@ -401,24 +416,24 @@ EXERCISES = {
             "fresh forgotten": (with_variance_slip("no fresh"), "one step account for"),
             "two equal rows": (with_variance_slip("the same"), "two rows are equal"),
             "the steps that agree are counted": (with_variance_slip("count"), "alike"),
-            "counted by standard deviations": (with_variance_slip("count of roots"), "did you compare standard deviations"),
+            "counted by standard deviations": (with_variance_slip("count of roots"), "did you compare"),
             "s and t exchanged": (with_variance_slip("s after t"), "Which is t"),
         },
-        remark="Worth knowing: in log-likelihood the choice matters, since there every step counts as much as the others; Nichol "
-        "and Dhariwal (2021) let the network interpolate between the two, in the logarithm.",
+        remark="Worth knowing: you need not choose. Nichol and Dhariwal (2021) let the network interpolate between the "
+        "two, in the logarithm.",
     ),
     "05.4": Exercise(
         test=test_lines,
         solution=LINES,
         mistakes={
-            "A: the scale of the noise blamed": ({"A": 5, "B": 4, "C": 5}, "is it ever false"),
-            "A: the last line blamed": ({"A": 7, "B": 4, "C": 5}, "is it ever false"),
-            "B: the look-up blamed": ({"A": 6, "B": 2, "C": 5}, "at which time"),
-            "C: the noise blamed": ({"A": 6, "B": 4, "C": 6}, "standard deviation"),
-            "lines as text": ({"A": "6", "B": 4, "C": 5}, "number of a line"),
-            "two found": ({"A": 6, "B": 4, "C": ...}, "2 of 3"),
+            "A: the scale of the noise blamed": ({"A": 5, "B": 3, "C": 5}, "is it ever false"),
+            "A: the last line blamed": ({"A": 7, "B": 3, "C": 5}, "is it ever false"),
+            "B: the same line as in A": ({"A": 6, "B": 6, "C": 5}, "who is told"),
+            "C: the draw blamed": ({"A": 6, "B": 3, "C": 6}, "standard deviation"),
+            "lines as text": ({"A": "6", "B": 3, "C": 5}, "number of a line"),
+            "two found": ({"A": 6, "B": 3, "C": ...}, "2 of 3"),
         },
-        remark="Worth knowing: slips of these three kinds have stood in public code. Not one of them raises an error; a sampler is "
-        "tested by what it samples, on data whose distribution is known.",
+        remark="Worth knowing: slips of these three kinds have stood in public code. Not one of them raises an error; "
+        "a sampler is tested by what it samples, on data whose distribution is known.",
     ),
 }

@@ -1,0 +1,496 @@
+"""Every public function refuses what it cannot work with, and says what came, what is expected or what to do.
+
+One table: the call, the kind of error, words of its message. The device `meta` stands for another device.
+"""
+
+import inspect
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_lib import (
+    denoisers,
+    forward,
+    guidance,
+    metrics,
+    networks,
+    plots,
+    pretrained,
+    samplers,
+    schedules,
+    targets,
+    training,
+    widgets,
+)
+from diffusion_lib.denoisers import Denoiser, even_times, exact_dataset, exact_gaussian, exact_mixture, time_per_sample
+from diffusion_lib.exercises import check
+from diffusion_lib.forward import add_noise, noising_step, posterior
+from diffusion_lib.networks import MLP, UNet, timestep_embedding
+from diffusion_lib.samplers import ddim, ddpm, dpm_solver, heun, last, start_noise, time_grid
+from diffusion_lib.schedules import Betas, Cosine, Linear, Shifted
+from diffusion_lib.targets import NOISE, X_0, V, edm
+
+X, T = torch.zeros(2, 3), torch.tensor([0.2, 0.5])
+IMAGE = torch.zeros(2, 1, 8, 8)
+INTEGERS = torch.zeros(2, 3, dtype=torch.int64)
+ELSEWHERE = torch.zeros(2, 3, device="meta")
+LABEL = torch.tensor([0, 1])
+LOSS = lambda model, batch, generator: model.weight.sum()  # noqa: E731
+
+
+def silent(x_t, t, **condition):
+    return torch.zeros_like(x_t)
+
+
+def unet():
+    return UNet(channels=1, widths=(8, 16), labels=10, condition_dim=8)
+
+
+def mlp(labels=None):
+    return MLP(features=3, width=8, depth=1, labels=labels)
+
+
+def run(**options):
+    return next(training.train(torch.nn.Linear(2, 2), iter([1, 2, 3]), LOSS, **options))
+
+
+def sample(sampler, times=(1.0, 0.0), x_t=X, **options):
+    return list(sampler(silent, Cosine(), x_t, times, **options))
+
+
+def loaded(name, model=None):
+    return pretrained.load(model or torch.nn.Linear(2, 2), name)
+
+
+def outside(t):
+    return f"t reaches from {t} to {t}; times lie in \\[0, 1\\]"
+
+
+TABLE = {
+    # schedules
+    "a time below 0": (lambda: Cosine().alpha(-0.1), ValueError, outside("-0.1")),
+    "a time above 1": (lambda: Linear().sigma(1.5), ValueError, outside("1.5") + ".*use i / T"),
+    "a time that is nan": (lambda: Cosine().alpha(math.nan), ValueError, outside("nan")),
+    "DDPM's step numbers for times": (lambda: Betas.linear().alpha(torch.tensor([0, 999])), ValueError, "use i / T"),
+    "a time outside in log_snr": (lambda: Cosine().log_snr(2), ValueError, outside("2")),
+    "times with two axes": (
+        lambda: Cosine().alpha(torch.zeros(2, 2)),
+        ValueError,
+        r"shape \(2, 2\); expected one time",
+    ),
+    "three times for two samples": (lambda: Cosine().scales(torch.zeros(3), X), ValueError, "3 times for 2 samples"),
+    "fresh with three times": (lambda: Cosine().fresh(torch.ones(3), 0.1, X), ValueError, "3 times for 2 samples"),
+    "fresh outside": (lambda: Cosine().fresh(1.1, 0.1, X), ValueError, outside("1.1")),
+    "a beta of 1": (lambda: Betas([0.1, 1.0]), ValueError, "betas reach from 0.1 to 1; variances lie between 0 and 1"),
+    "a beta that is nan": (lambda: Betas([0.1, math.nan]), ValueError, "variances lie between 0 and 1"),
+    "no betas": (lambda: Betas([]), ValueError, r"shape \(0,\); expected \(T,\)"),
+    "betas with two axes": (lambda: Betas(torch.full((2, 2), 0.1)), ValueError, r"shape \(2, 2\); expected \(T,\)"),
+    "a negative offset": (lambda: Cosine(-0.1), ValueError, r"offset is -0.1; expected .*\[0, 1\)"),
+    "half a step": (lambda: Cosine().betas(2.5), ValueError, "T is 2.5; expected the number of steps, a whole number"),
+    "no steps": (lambda: Cosine().betas(0), ValueError, "T is 0; expected"),
+    "a factor of 0": (lambda: Shifted(Cosine(), 0), ValueError, "factor is 0; expected"),
+    "a factor that is nan": (lambda: Shifted(Cosine(), math.nan), ValueError, "factor is nan; expected"),
+    # forward
+    "noise of another shape": (
+        lambda: add_noise(Cosine(), X, torch.zeros(3), 0.5),
+        ValueError,
+        r"noise has shape \(3,\) and x \(2, 3\)",
+    ),
+    "one noise for the whole batch": (lambda: add_noise(Cosine(), X, X[:1], 0.5), ValueError, "its own noise"),
+    "whole numbers for x_0": (
+        lambda: add_noise(Cosine(), INTEGERS, X, 0.5),
+        TypeError,
+        "int64; expected .*data.to_unit",
+    ),
+    "whole numbers for noise": (lambda: add_noise(Cosine(), X, INTEGERS, 0.5), TypeError, "noise is torch.int64"),
+    "a list for x_0": (lambda: add_noise(Cosine(), [1.0], X, 0.5), TypeError, "x is list; expected a float tensor"),
+    "pixels of 0..255": (
+        lambda: add_noise(Cosine(), IMAGE + 255, IMAGE, 0.5),
+        ValueError,
+        r"up to 255; images are expected in \[-1, 1\] \(use data.to_unit\)",
+    ),
+    "noise on another device": (
+        lambda: add_noise(Cosine(), X, ELSEWHERE, 0.5),
+        ValueError,
+        "on meta and x on cpu; move",
+    ),
+    "add_noise at a time outside": (lambda: add_noise(Cosine(), X, X, 7.0), ValueError, outside("7")),
+    "add_noise with three times": (
+        lambda: add_noise(Cosine(), X, X, torch.zeros(3)),
+        ValueError,
+        "3 times for 2 samples",
+    ),
+    "a beta above 1": (lambda: noising_step(X, 1.2, X), ValueError, "beta is 1.2; expected one number, the variance"),
+    "a negative beta": (lambda: noising_step(X, -0.1, X), ValueError, "beta is -0.1; expected"),
+    "two betas at once": (
+        lambda: noising_step(X, torch.tensor([0.1, 0.2]), X),
+        ValueError,
+        r"shape \(2,\); expected one",
+    ),
+    "noising with other noise": (lambda: noising_step(X, 0.1, X[:1]), ValueError, "give every number its own noise"),
+    "posterior of strangers": (lambda: posterior(Cosine(), X, X[:, :2], 0.5, 0.2), ValueError, "they must be alike"),
+    "posterior of whole numbers": (lambda: posterior(Cosine(), INTEGERS, X, 0.5, 0.2), TypeError, "x_0 is torch.int64"),
+    "posterior on two devices": (lambda: posterior(Cosine(), X, ELSEWHERE, 0.5, 0.2), ValueError, "x_t on meta; move"),
+    "posterior backwards": (
+        lambda: posterior(Cosine(), X, X, 0.2, 0.5),
+        ValueError,
+        "s is 0.5 and t is 0.2.*earlier s < t",
+    ),
+    "posterior standing still": (lambda: posterior(Cosine(), X, X, 0.5, 0.5), ValueError, "earlier s < t"),
+    "posterior outside": (lambda: posterior(Cosine(), X, X, 1.5, 0.5), ValueError, outside("1.5")),
+    "posterior, one of the batch backwards": (
+        lambda: posterior(Cosine(), X, X, T, T.flip(0)),
+        ValueError,
+        "earlier s < t",
+    ),
+    # targets
+    "edm for data without spread": (lambda: edm(0.0), ValueError, "data_std is 0.0; expected the standard deviation"),
+    # denoisers
+    "schedule and target swapped": (
+        lambda: Denoiser(silent, V, Cosine()),
+        TypeError,
+        "Target and Cosine; expected Denoiser",
+    ),
+    "a target by its name": (lambda: Denoiser(silent, Cosine(), "v"), TypeError, "Cosine and str; expected Denoiser"),
+    "noise where there is no signal": (
+        lambda: Denoiser(silent, Linear(), NOISE)(X, 1.0),
+        ValueError,
+        "at t = 1.0 .*'noise' says nothing about x_0. Begin a little inside",
+    ),
+    "noise at one time of a batch": (
+        lambda: Denoiser(silent, Linear(), NOISE)(X, torch.tensor([0.5, 1.0])),
+        ValueError,
+        "says nothing about x_0",
+    ),
+    "a denoiser's time outside": (lambda: Denoiser(silent, Cosine(), X_0)(X, 1.01), ValueError, outside("1.01")),
+    "a denoiser's three times": (lambda: Denoiser(silent, Cosine(), V)(X, torch.ones(3)), ValueError, "3 times for 2"),
+    "a denoiser of whole numbers": (
+        lambda: Denoiser(silent, Cosine(), V)(INTEGERS, 0.5),
+        TypeError,
+        "x_t is torch.int64",
+    ),
+    "the loss of pixels": (
+        lambda: Denoiser(silent, Cosine(), V).loss(IMAGE + 200, T, IMAGE),
+        ValueError,
+        r"expected in \[-1, 1\]",
+    ),
+    "the loss with other noise": (lambda: Denoiser(silent, Cosine(), V).loss(X, T, X[:1]), ValueError, "its own noise"),
+    "the loss at a time outside": (lambda: Denoiser(silent, Cosine(), V).loss(X, 5, X), ValueError, outside("5")),
+    "time_per_sample outside": (lambda: time_per_sample(1.2, X), ValueError, outside("1.2")),
+    "no times to draw": (lambda: even_times(0), ValueError, "batch_size is 0; expected"),
+    "half a time": (lambda: even_times(2.5), ValueError, "batch_size is 2.5; expected"),
+    "a Gaussian of no width": (
+        lambda: exact_gaussian(Cosine(), 0.0, 0.0),
+        ValueError,
+        "a standard deviation is positive",
+    ),
+    "weights that miss 1": (
+        lambda: exact_mixture(Cosine(), [0.5, 0.4], [[0.0], [1.0]], [0.1, 0.1]),
+        ValueError,
+        "positive numbers that sum to 1",
+    ),
+    "three stds for two means": (
+        lambda: exact_mixture(Cosine(), [0.5, 0.5], [[0.0], [1.0]], [0.1, 0.1, 0.1]),
+        ValueError,
+        r"stds \(3,\); expected \(K,\), \(K, D\) and \(K,\)",
+    ),
+    "a mixture of no width": (
+        lambda: exact_mixture(Cosine(), [0.5, 0.5], [[0.0], [1.0]], [0.1, -0.1]),
+        ValueError,
+        "standard deviations are positive",
+    ),
+    "points outside the mixture's space": (
+        lambda: exact_mixture(Cosine(), [1.0], [[0.0, 0.0]], [0.1])(X, 0.5),
+        ValueError,
+        r"shape \(2, 3\); the mixture lives in \(B, 2\)",
+    ),
+    "a mixture of whole numbers": (
+        lambda: exact_mixture(Cosine(), [1.0], [[0.0] * 3], [0.1])(INTEGERS, 0.5),
+        TypeError,
+        "x_t is torch.int64; expected a float tensor",
+    ),
+    "pictures unlike the data set": (
+        lambda: exact_dataset(Cosine(), IMAGE)(X, 0.5),
+        ValueError,
+        r"shape \(2, 3\); members of the data set have \(1, 8, 8\)",
+    ),
+    "a data set without noise": (lambda: exact_dataset(Cosine(), X)(X, 0.0), ValueError, "t reaches 0.*expected t > 0"),
+    # networks
+    "an odd embedding": (lambda: timestep_embedding(T, 7), ValueError, "dim is 7; expected an even number"),
+    "an embedding of one number": (lambda: timestep_embedding(torch.tensor(0.5), 8), ValueError, r"expected \(B,\)"),
+    "step numbers for an embedding": (lambda: timestep_embedding(1000 * T, 8), ValueError, "from 200 to 500.*i / T"),
+    "colour for a grey network": (lambda: unet()(IMAGE.expand(2, 3, 8, 8), T), ValueError, r"expects \(B, 1, H, W\)"),
+    "points for a U-Net": (lambda: unet()(X, T), ValueError, r"shape \(2, 3\); this network expects \(B, 1, H, W\)"),
+    "an odd side": (
+        lambda: unet()(IMAGE[..., :7], T),
+        ValueError,
+        "images are 8 x 7; both sides must be multiples of 2",
+    ),
+    "pictures for an MLP": (lambda: mlp()(IMAGE, T), ValueError, r"expects points \(B, 3\)"),
+    "one coordinate too few": (lambda: mlp()(X[:, :2], T), ValueError, r"shape \(2, 2\); this network expects points"),
+    "an unknown class": (
+        lambda: unet()(IMAGE, T, label=LABEL + 10),
+        ValueError,
+        "from 10 to 11; this network knows 0 to 9",
+    ),
+    "a negative class": (
+        lambda: unet()(IMAGE, T, label=LABEL - 1),
+        ValueError,
+        "from -1 to 0; this network knows 0 to 9",
+    ),
+    "three labels for two": (
+        lambda: unet()(IMAGE, T, label=torch.tensor([1, 2, 3])),
+        ValueError,
+        r"expected \(2,\) whole",
+    ),
+    "a label that is a number": (
+        lambda: unet()(IMAGE, T, label=3),
+        TypeError,
+        r"label is a int; expected a tensor \(2,\)",
+    ),
+    "labels with a fraction": (lambda: unet()(IMAGE, T, label=T), ValueError, "float32; expected .*whole numbers"),
+    "labels elsewhere": (lambda: unet()(IMAGE, T, label=LABEL.to("meta")), ValueError, "label is on meta and t on cpu"),
+    "a label for a network without": (lambda: mlp()(X, T, label=LABEL), ValueError, "without labels; leave label out"),
+    # samplers
+    "a grid of no steps": (lambda: time_grid(0), ValueError, "steps is 0; expected a whole number of at least 1"),
+    "a grid of half a step": (lambda: time_grid(2.5), ValueError, "steps is 2.5"),
+    "a grid that goes up": (lambda: time_grid(5, 0.2, 0.8), ValueError, "expected 0 <= stop < start <= 1"),
+    "a grid that starts outside": (lambda: time_grid(5, 2.0), ValueError, "start is 2.0"),
+    "noise of a negative size": (lambda: start_noise(Cosine(), (-1, 2)), RuntimeError, "negative dimension -1"),
+    "the last of no steps": (lambda: last([]), ValueError, "made no step; its grid needs at least two times"),
+    "an unknown variance": (
+        lambda: sample(ddpm, variance="medium"),
+        ValueError,
+        "variance is 'medium'; expected 'small'",
+    ),
+    "an eta above 1": (lambda: sample(ddim, eta=1.5), ValueError, "eta is 1.5; expected a number from 0"),
+    "an eta that is nan": (lambda: sample(ddim, eta=math.nan), ValueError, "eta is nan"),
+    "upwards with eta": (lambda: sample(ddim, (0.1, 0.9), eta=0.5), ValueError, "expected times that decrease"),
+    "upwards from 0": (lambda: sample(ddim, (0.0, 0.9)), ValueError, r"rise from above 0 \(inversion\)"),
+    "up and down": (lambda: sample(ddim, (0.9, 0.1, 0.5)), ValueError, "times are 0.9, 0.1, 0.5; expected"),
+    # guidance
+    "a negative scale": (
+        lambda: guidance.classifier_free(silent, silent, -1),
+        ValueError,
+        "scale is -1; expected at least 0",
+    ),
+    "a scale that is nan": (lambda: guidance.classifier_free(silent, silent, math.nan), ValueError, "scale is nan"),
+    "an empty range": (lambda: guidance.clip(silent, 1.0, -1.0), ValueError, "expected low < high"),
+    "dropping more than all": (
+        lambda: guidance.drop_labels(LABEL, 10, 1.2),
+        ValueError,
+        r"1.2; expected a share in \[0, 1\]",
+    ),
+    "dropping a column of labels": (
+        lambda: guidance.drop_labels(LABEL[:, None], 10, 0.1),
+        ValueError,
+        r"torch.int64 \(2, 1\); expected a tensor \(B,\)",
+    ),
+    "dropping a list": (lambda: guidance.drop_labels([1, 2], 10, 0.1), ValueError, "label is list; expected"),
+    # training
+    "a run without an end": (lambda: run(), ValueError, "give steps=... or seconds=..., or the run would never end"),
+    "a run of no steps": (lambda: run(steps=0), ValueError, "steps is 0; expected a positive number"),
+    "a run of negative length": (lambda: run(seconds=-1), ValueError, "seconds is -1; expected a positive number"),
+    "a negative clip": (lambda: run(steps=1, clip=-1.0), ValueError, "clip is -1.0; expected a positive number"),
+    "never saving": (lambda: run(steps=1, save_every=0), ValueError, "save_every is 0; expected a positive number"),
+    "all of it warm-up": (lambda: run(steps=1, warmup=1.0), ValueError, r"warmup is 1.0; expected .*\[0, 1\)"),
+    "a list of batches": (
+        lambda: next(training.train(torch.nn.Linear(2, 2), [1, 2], LOSS, steps=1)),
+        TypeError,
+        r"batches is a list; expected an iterator: data.Batches, or iter\(yours\)",
+    ),
+    "an average of nothing": (lambda: training.EMA(mlp(), 0.0), ValueError, r"window is 0.0; expected .*\(0, 1\]"),
+    "a device that is none": (lambda: training.half_precision("gpu"), RuntimeError, "(?s)cpu, cuda.*gpu"),
+    "weights that are not there": (
+        lambda: training.load_tensors("nowhere.safetensors"),
+        FileNotFoundError,
+        "no file nowhere",
+    ),
+    # metrics
+    "a colour picture for the judge": (
+        lambda: metrics.FeatureNetwork()(torch.zeros(2, 3, 28, 28)),
+        ValueError,
+        r"shape \(2, 3, 28, 28\); the feature network was made for digits",
+    ),
+    "three images and two labels": (
+        lambda: metrics.accuracy(silent, torch.zeros(3, 1, 28, 28), LABEL),
+        ValueError,
+        "3 images and 2 labels; expected one label for each",
+    ),
+    "too few samples for a covariance": (
+        lambda: metrics.frechet_distance(torch.zeros(3, 5), torch.zeros(9, 5)),
+        ValueError,
+        "3 samples for features of size 5; a covariance needs more",
+    ),
+    "features of two sizes": (
+        lambda: metrics.frechet_distance(torch.zeros(9, 5), torch.zeros(9, 4)),
+        ValueError,
+        r"expected \(N, D\) and \(M, D\)",
+    ),
+    "features that diverged": (
+        lambda: metrics.frechet_distance(torch.full((9, 2), math.nan), torch.zeros(9, 2)),
+        ValueError,
+        "hold nan or inf",
+    ),
+    # pretrained
+    "unknown weights": (lambda: loaded("cats"), ValueError, "no weights called 'cats'; shipped are classifier, digits"),
+    "unknown card": (lambda: pretrained.card("../digits"), ValueError, "no weights called"),
+    "weights of another model": (lambda: loaded("digits"), ValueError, "the weights 'digits' do not fit this model"),
+    "training without an end": (lambda: pretrained.train_digits(), ValueError, "give steps=... or seconds=..."),
+    # plots
+    "a picture of two channels": (
+        lambda: plots.picture(torch.zeros(2, 4, 4)),
+        ValueError,
+        r"\(1, H, W\) or \(3, H, W\)",
+    ),
+    "a batch for a picture": (lambda: plots.picture(IMAGE), ValueError, r"shape \(2, 1, 8, 8\); expected one image"),
+    "a sheet of one image": (
+        lambda: plots.tile(IMAGE[0], 2),
+        ValueError,
+        r"shape \(1, 8, 8\); expected images \(N, C, H, W\)",
+    ),
+    "a grid of no images": (lambda: plots.images([]), ValueError, "x is empty; expected at least one image"),
+    "a film without frames": (lambda: plots.save_film("x.gif", []), ValueError, "frames is empty"),
+    # widgets
+    "a control for a word": (lambda: widgets.control("t", "fast"), ValueError, "t is 'fast'; expected"),
+    "a control of one number": (lambda: widgets.control("t", (1,)), ValueError, r"t is \(1,\); expected \(low, high\)"),
+    "a player of no frames": (lambda: widgets.player(print, 0), ValueError, "frames is 0; a film needs at least one"),
+    # exercises
+    "an exercise that is none": (lambda: check("99.9", ...), ValueError, "no exercise '99.9'; lesson 99 has none"),
+}
+
+for sampler in (ddpm, ddim, heun, dpm_solver):
+    name = sampler.__name__
+    TABLE |= {
+        f"{name}, one time": (lambda f=sampler: sample(f, (1.0,)), ValueError, r"shape \(1,\); expected at least two"),
+        f"{name}, times outside": (lambda f=sampler: sample(f, (1.5, 0.5)), ValueError, outside("1.5")),
+        f"{name}, step numbers": (lambda f=sampler: sample(f, (999, 0)), ValueError, "use i / T"),
+        f"{name}, a time twice": (
+            lambda f=sampler: sample(f, (0.9, 0.9, 0.1)),
+            ValueError,
+            "expected times that decrease",
+        ),
+        f"{name}, nan": (lambda f=sampler: sample(f, (0.9, math.nan)), ValueError, "times lie in"),
+        f"{name}, whole numbers": (
+            lambda f=sampler: sample(f, x_t=INTEGERS),
+            TypeError,
+            "expected a float tensor of noise",
+        ),
+        f"{name}, a list": (lambda f=sampler: sample(f, x_t=[0.1]), TypeError, "x_t is list; expected a float tensor"),
+    }
+    if sampler is not ddim:
+        TABLE[f"{name}, upwards"] = (
+            lambda f=sampler: sample(f, (0.1, 0.9)),
+            ValueError,
+            "expected times that decrease",
+        )
+
+
+@pytest.mark.parametrize("call, error, words", TABLE.values(), ids=TABLE)
+def test_a_clear_error(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_a_sampler_refuses_before_it_asks_the_denoiser():
+    def never(x_t, t):
+        raise AssertionError("asked")
+
+    for sampler in (ddpm, ddim, heun, dpm_solver):
+        with pytest.raises(ValueError, match="decrease"):
+            next(iter(sampler(never, Cosine(), X, [0.9, 0.5, 0.5, 0.1])))
+
+
+@pytest.fixture
+def folder_of_weights(tmp_path, monkeypatch):
+    """A package whose weights can be spoiled."""
+    folder = tmp_path / "diffusion_lib" / "weights"
+    folder.mkdir(parents=True)
+    path = folder / "classifier.safetensors"
+    path.write_bytes(pretrained.weights_file("classifier").read_bytes())
+    monkeypatch.setattr(pretrained.resources, "files", lambda package: tmp_path / "diffusion_lib")
+    return path
+
+
+def spoil(path, how):
+    content = path.read_bytes()
+    if how == "cut short":
+        path.write_bytes(content[:-1])
+    elif how == "one weight altered":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif how == "a number of the card altered":
+        place = content.index(b'\\"steps\\": ') + len(b'\\"steps\\": ')
+        path.write_bytes(content[:place] + b"9" + content[place + 1 :])
+    elif how == "never fetched":
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 231966\n")
+    elif how == "a web page":
+        path.write_bytes(b"<!DOCTYPE html><html>404</html>")
+
+
+@pytest.mark.parametrize(
+    "how", ["cut short", "one weight altered", "a number of the card altered", "never fetched", "a web page"]
+)
+def test_spoiled_weights_are_refused(folder_of_weights, how):
+    pretrained.classifier()
+    spoil(folder_of_weights, how)
+    model = metrics.FeatureNetwork()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="classifier.safetensors is not a complete file of weights .*delete it and"):
+        pretrained.load(model, "classifier")
+    with pytest.raises(ValueError, match="not a complete file"):
+        pretrained.card("classifier")
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_no_weights_at_all(folder_of_weights):
+    folder_of_weights.unlink()
+    with pytest.raises(ValueError, match="no weights called 'classifier'; shipped are none"):
+        pretrained.classifier()
+
+
+def test_every_public_function_is_in_the_table():
+    """What a student can call and hand something wrong; the rest has its reason."""
+    tried = Path(__file__).read_text(encoding="utf8").split("def test_every_public_function")[0]
+    no_wrong_input = {
+        "as_time": "tried through every schedule",
+        "reshape_like": "tried through scales",
+        "noise_like": "takes any tensor",
+        "count_parameters": "takes any module",
+        "zero": "takes any layer",
+        "orthogonal": "takes any matrix",
+        "make_optimizers": "takes any module",
+        "autocast": "torch's own error",
+        "best_device": "no arguments",
+        "to_device": "torch's own error",
+        "learning_rate_share": "numbers of the loop",
+        "save_tensors": "what load_tensors refuses",
+        "fingerprint": "of load_tensors",
+        "jiggle": "part of train_classifier",
+        "root": "part of frechet_distance",
+        "train_classifier": "data.digits",
+        "digits_loss": "model.loss",
+        "new_digits_model": "a seed",
+        "guided": "classifier_free and the network's labels",
+        "sample_digits": "time_grid, classifier_free and the network's labels",
+        "measure": "sample_digits",
+        "digits": "a device",
+        "make": "the command's choices",
+        "main": "the command's choices",
+        "frame": "picture",
+        "points": "matplotlib's own error",
+        "smooth": "numbers",
+        "loss_curve": "numbers",
+        "save_png": "tile",
+        "style": "no arguments",
+        "explore": "control",
+        "weights_file": "card and load",
+        "classifier": "a device",
+    }
+    modules = [schedules, forward, targets, denoisers, networks, training, samplers, guidance, metrics, pretrained]
+    for module in [*modules, plots, widgets]:
+        for name, value in vars(module).items():
+            public = inspect.isfunction(value) and value.__module__ == module.__name__
+            if public and not name.startswith(("_", "check_")) and name not in no_wrong_input:
+                assert name in tried, f"{module.__name__}.{name} is not tried with bad input"

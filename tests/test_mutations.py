@@ -1,0 +1,565 @@
+"""The mutation museum: bugs that real diffusion code has had, planted one at a time; the suite must see each of them.
+
+A bug is a piece of the library's source and what stands there instead. The changed module is compiled, and the code of
+every function that differs is put into the living function, so that all who imported it get the bug. Each check is a
+test of this suite: it must pass on the library as it is, and fail on the library with the bug.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import tempfile
+import types
+from functools import cache, partial
+from pathlib import Path
+
+import pytest
+
+from diffusion_lib import (
+    data,
+    denoisers,
+    forward,
+    guidance,
+    metrics,
+    networks,
+    pretrained,
+    samplers,
+    schedules,
+    targets,
+    training,
+)
+
+from . import test_data as on_data
+from . import test_denoisers as on_denoisers
+from . import test_forward as on_forward
+from . import test_guidance as on_guidance
+from . import test_metrics as on_metrics
+from . import test_networks as on_networks
+from . import test_pretrained as on_pretrained
+from . import test_samplers as on_samplers
+from . import test_schedules as on_schedules
+from . import test_targets as on_targets
+from . import test_training as on_training
+
+
+def with_monkeypatch(test, *arguments):
+    def check():
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            test(*arguments, monkeypatch=monkeypatch)
+
+    return check
+
+
+def with_folder(test):
+    def check():
+        with tempfile.TemporaryDirectory() as folder:
+            test(Path(folder))
+
+    return check
+
+
+COSINE = schedules.Cosine()
+RESUME = with_folder(on_training.test_stopping_and_going_on_changes_nothing)
+
+# name: (module, what stands there, what a bug puts there, the check that must fail)
+MUSEUM = {
+    # the forward process
+    "beta for its square root": (
+        forward,
+        "beta.sqrt() * noise",
+        "beta * noise",
+        on_forward.test_chain_equals_closed_form,
+    ),
+    "the data does not shrink": (
+        forward,
+        "(1 - beta).sqrt() * x",
+        "x",
+        on_forward.test_chain_equals_closed_form,
+    ),
+    "uniform for normal noise": (
+        forward,
+        "torch.randn(x.shape,",
+        "torch.rand(x.shape,",
+        on_forward.test_noise_is_standard_normal,
+    ),
+    "uniform noise of the right variance": (
+        forward,
+        "torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype)",
+        "((torch.rand(x.shape, generator=generator, device=device, dtype=x.dtype) - 0.5) * 12**0.5)",
+        on_forward.test_noise_is_standard_normal,
+    ),
+    "one noise for the whole batch": (
+        forward,
+        "torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype)",
+        "torch.randn(x.shape[1:], generator=generator, device=device, dtype=x.dtype).expand(x.shape)",
+        on_forward.test_noise_is_standard_normal,
+    ),
+    "the generator is ignored": (
+        forward,
+        "torch.randn(x.shape, generator=generator,",
+        "torch.randn(x.shape,",
+        on_forward.test_noise_obeys_its_generator_alone,
+    ),
+    "alpha and sigma exchanged": (
+        forward,
+        "return alpha_t * x_0 + sigma_t * noise",
+        "return sigma_t * x_0 + alpha_t * noise",
+        on_forward.test_add_noise_gives_each_image_its_own_time,
+    ),
+    # schedules
+    "alpha-bar without its square root": (
+        schedules,
+        "torch.log1p(-betas).cumsum(0) / 2",
+        "torch.log1p(-betas).cumsum(0)",
+        on_schedules.test_betas_are_the_cumulative_product,
+    ),
+    "1 - beta for the cumulative product": (
+        schedules,
+        "torch.log1p(-betas).cumsum(0) / 2",
+        "torch.log1p(-betas) / 2",
+        on_schedules.test_betas_are_the_cumulative_product,
+    ),
+    "alpha-bar shifted by one": (
+        schedules,
+        "torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0) / 2])",
+        "torch.cat([torch.zeros(2, dtype=torch.float64), torch.log1p(-betas).cumsum(0)[:-1] / 2])",
+        on_schedules.test_betas_are_the_cumulative_product,
+    ),
+    "a step's row found by cutting off i / T * T": (
+        schedules,
+        "return torch.lerp(table[left], table[left + 1], position - left)",
+        "return table[(t * (len(table) - 1)).long()]",
+        on_schedules.test_betas_are_the_cumulative_product,
+    ),
+    "digits lost in 1 - alpha-bar": (
+        schedules,
+        "(-torch.expm1(2 * self.interpolated_log_alpha(t))).sqrt()",
+        "(1 - self.alpha(t) ** 2).sqrt()",
+        on_schedules.test_betas_are_the_cumulative_product,
+    ),
+    "the cosine squared once too often": (
+        schedules,
+        "(self.angle(t).cos() / self.angle(0).cos())",
+        "((self.angle(t).cos() / self.angle(0).cos()) ** 2)",
+        partial(on_schedules.test_cosine_is_nichol_and_dhariwal_s, 0.008),
+    ),
+    "the cosine not divided by its start": (
+        schedules,
+        "(self.angle(t).cos() / self.angle(0).cos())",
+        "self.angle(t).cos()",
+        partial(on_schedules.test_begins_clean_and_ends_in_noise, COSINE),
+    ),
+    "betas not capped": (
+        schedules,
+        ".clamp(max=largest)",
+        "",
+        partial(on_schedules.test_cosine_s_betas_are_nichol_and_dhariwal_s, 50),
+    ),
+    "times spread over the last axis": (
+        schedules,
+        "values.reshape(-1, *[1] * (like.ndim - 1))",
+        "values.reshape(*[1] * (like.ndim - 1), -1)",
+        partial(on_schedules.test_scales_multiply_what_they_are_made_for, on_schedules.torch.float32),
+    ),
+    "noise multiplied where the ratio should be divided": (
+        schedules,
+        "self.factor * self.schedule.sigma(t) / self.length(t)",
+        "self.schedule.sigma(t) / self.factor / self.length(t)",
+        partial(on_schedules.test_signal_and_noise_variance_sum_to_one, schedules.Shifted(COSINE, 2.0)),
+    ),
+    # the posterior and DDPM
+    "alpha-bar where alpha belongs in the posterior": (
+        forward,
+        "mean = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2) * x_t",
+        "mean = alpha_t * sigma_s**2 / sigma_t**2 * x_t",
+        on_forward.test_posterior_is_ddpm_s_formula,
+    ),
+    "alpha_t where alpha_s belongs": (
+        forward,
+        "+ alpha_s * fresh * x_0\n    return",
+        "+ alpha_t * fresh * x_0\n    return",
+        on_forward.test_posterior_is_ddpm_s_formula,
+    ),
+    "the posterior's variance for its standard deviation": (
+        forward,
+        "return mean, sigma_s * fresh.sqrt()",
+        "return mean, sigma_s**2 * fresh",
+        on_forward.test_posterior_of_a_batch_with_different_times,
+    ),
+    "noise added in the last step": (
+        samplers,
+        'if variance == "large" and s > 0:',
+        'if variance == "large":',
+        partial(on_samplers.test_ddpm_adds_no_noise_in_the_last_step, "large"),
+    ),
+    "no noise added at all": (
+        samplers,
+        "x_t = mean + std * noise_like(x_t, generator)",
+        "x_t = mean",
+        on_samplers.test_ddpm_adds_noise_in_every_other_step,
+    ),
+    "beta for its square root in the large variance": (
+        samplers,
+        "std = sigma_t * schedule.fresh(t, s, like=x_t).sqrt()",
+        "std = sigma_t**2 * schedule.fresh(t, s, like=x_t)",
+        on_samplers.test_the_large_variance_is_right_for_white_noise,
+    ),
+    "the estimate belongs to the time before": (
+        samplers,
+        "        x_0 = denoiser(x_t, t)\n        mean, std",
+        "        x_0 = denoiser(x_t, s)\n        mean, std",
+        partial(on_samplers.test_a_sampler_yields_a_step_for_every_time_but_the_first, on_samplers.SAMPLERS["ddpm"]),
+    ),
+    # DDIM and the solvers
+    "sigma in place of its root in DDIM's direction": (
+        samplers,
+        "(sigma_s**2 - std**2).sqrt() * noise",
+        "(sigma_s**2 - std**2) * noise",
+        partial(on_samplers.test_ddim_keeps_the_marginals_for_every_eta, 0.3),
+    ),
+    "DDIM's direction does not make room for the fresh noise": (
+        samplers,
+        "(sigma_s**2 - std**2).sqrt() * noise",
+        "sigma_s * noise",
+        partial(on_samplers.test_ddim_keeps_the_marginals_for_every_eta, 1.0),
+    ),
+    "eta squared": (
+        samplers,
+        "std = eta * sigma_s",
+        "std = eta**2 * 0.9 * sigma_s",
+        partial(on_samplers.test_ddim_with_eta_one_is_ddpm, COSINE),
+    ),
+    "eta 0 draws noise all the same": (
+        samplers,
+        "        if eta > 0:\n",
+        "        if True:\n",
+        on_samplers.test_eta_zero_ignores_the_generator,
+    ),
+    "a stride that does not divide T": (
+        samplers,
+        "torch.linspace(start, stop, steps + 1, dtype=torch.float64)",
+        "torch.arange(1000, -1, -(1000 // steps), dtype=torch.float64)[: steps + 1] / 1000",
+        partial(on_samplers.test_time_grid_reaches_both_ends_in_equal_steps, 7),
+    ),
+    "sampling starts at the wrong noise level": (
+        samplers,
+        "return schedule.scales(1.0, like=noise)[1] * noise",
+        "return noise",
+        on_samplers.test_start_noise_has_the_schedule_s_last_standard_deviation,
+    ),
+    "Heun looks again at the old time": (
+        samplers,
+        "x_0_s = denoiser(x_s, s)",
+        "x_0_s = denoiser(x_s, t)",
+        on_samplers.test_heun_with_linear_is_heun_s_method,
+    ),
+    "DPM-Solver's ratio of steps upside down": (
+        samplers,
+        "float(h / (2 * h_before))",
+        "float(h_before / (2 * h))",
+        on_samplers.test_dpm_solver_is_the_papers_box,
+    ),
+    "log-SNR taken for lambda": (
+        samplers,
+        "(schedule.log_snr(s) - schedule.log_snr(t)) / 2",
+        "(schedule.log_snr(s) - schedule.log_snr(t))",
+        partial(on_samplers.test_deterministic_samplers_keep_the_noise_of_one_point, samplers.dpm_solver),
+    ),
+    # targets and denoisers
+    "v with the wrong sign": (
+        targets,
+        "(-sigma_t, alpha_t)",
+        "(sigma_t, alpha_t)",
+        on_targets.test_the_definitions,
+    ),
+    "flow towards the noise": (
+        targets,
+        "(-1.0, 1.0)",
+        "(1.0, -1.0)",
+        on_targets.test_flow_is_the_velocity_along_the_line,
+    ),
+    "x_0 recovered with the wrong sign": (
+        targets,
+        "(b * x_t - sigma_t * output)",
+        "(b * x_t + sigma_t * output)",
+        on_targets.test_times_of_a_batch_broadcast,
+    ),
+    "c_out without its root": (
+        targets,
+        "sigma_t * data_std / variance**0.5",
+        "sigma_t * data_std / variance",
+        on_targets.test_edm_s_network_learns_a_target_of_variance_one,
+    ),
+    "scoring undiffused data": (
+        denoisers,
+        "output = self.network(x_t, time_per_sample(t, x_0), **condition)",
+        "output = self.network(x_0, time_per_sample(t, x_0), **condition)",
+        on_denoisers.test_loss_shows_the_network_the_noisy_sample_its_time_and_its_label,
+    ),
+    "the label is lost on the way": (
+        denoisers,
+        "output = self.network(x_t, time_per_sample(t, x_0), **condition)",
+        "output = self.network(x_t, time_per_sample(t, x_0))",
+        on_denoisers.test_loss_shows_the_network_the_noisy_sample_its_time_and_its_label,
+    ),
+    "one loss for the whole batch": (
+        denoisers,
+        ".flatten(1).mean(1)",
+        ".mean().expand(len(x_0))",
+        on_denoisers.test_loss_of_a_silent_network_is_the_target_s_square,
+    ),
+    "one time for the whole batch": (
+        denoisers,
+        "(torch.rand(1, generator=generator) + torch.arange(batch_size) / batch_size) % 1",
+        "torch.rand(1, generator=generator).expand(batch_size)",
+        on_denoisers.test_even_times_hold_one_time_in_each_slice,
+    ),
+    "1 / std for 1 / std^D in a density": (
+        denoisers,
+        "(offset**2 / spread + spread.log()).sum(-1)",
+        "((offset**2 / spread).sum(-1) + spread.log()[..., 0])",
+        on_denoisers.test_exact_mixture_is_the_integral_in_two_dimensions,
+    ),
+    # networks
+    "time embedding indexed by rows instead of columns": (
+        networks,
+        "t[:, None] * frequencies[None, :]",
+        "t[None, :] * frequencies[:, None]",
+        on_networks.test_embedding_is_the_papers_waves,
+    ),
+    "times of [0, 1] embedded as if they were step numbers": (
+        networks,
+        "1000 * t[:, None]",
+        "t[:, None]",
+        on_networks.test_every_step_of_a_thousand_has_its_own_embedding,
+    ),
+    "a block that does not listen to the time": (
+        networks,
+        "h = self.norm_2(h) * (1 + scale) + shift",
+        "h = self.norm_2(h)",
+        on_networks.test_a_block_depends_on_its_condition,
+    ),
+    "scale for 1 + scale": (
+        networks,
+        "self.norm_2(h) * (1 + scale)",
+        "self.norm_2(h) * scale",
+        on_networks.test_a_block_scales_and_shifts_each_channel_of_each_sample,
+    ),
+    "null label missing from the table": (
+        networks,
+        "nn.Embedding(labels + 1, dim)",
+        "nn.Embedding(labels, dim)",
+        partial(on_networks.test_the_null_label_is_no_label, on_networks.mlp, on_networks.points),
+    ),
+    "no label means class 0": (
+        networks,
+        "torch.full_like(t, self.null_label, dtype=torch.long)",
+        "torch.zeros_like(t, dtype=torch.long)",
+        partial(on_networks.test_the_null_label_is_no_label, on_networks.mlp, on_networks.points),
+    ),
+    "channels attend to each other, not positions": (
+        networks,
+        ".transpose(-1, -2).unbind(1)",
+        ".unbind(1)",
+        on_networks.test_attention_is_the_softmax_written_out,
+    ),
+    "a new network that speaks": (
+        networks,
+        "zero(nn.Conv2d(widths[0], channels, 3, padding=1))",
+        "nn.Conv2d(widths[0], channels, 3, padding=1)",
+        on_networks.test_a_new_unet_says_nothing,
+    ),
+    "bridges that carry nothing": (
+        networks,
+        "torch.cat([h, bridges.pop()], dim=1)",
+        "torch.cat([h, 0 * bridges.pop()], dim=1)",
+        on_networks.test_a_unet_s_bridges_carry_what_the_middle_cannot_see,
+    ),
+    # training
+    "EMA never used for sampling": (
+        pretrained,
+        "    ema.swap()\n",
+        "    pass\n",
+        with_monkeypatch(on_pretrained.check_training_returns_the_average),
+    ),
+    "EMA weighs the new instead of the old": (
+        training,
+        "self.average[name].lerp_(p, share)",
+        "self.average[name].lerp_(p, 1 - share)",
+        on_training.test_ema_is_its_closed_form,
+    ),
+    "EMA that shares its memory with the weights": (
+        training,
+        "{name: p.detach().clone() for name, p in model.named_parameters()}",
+        "{name: p.detach() for name, p in model.named_parameters()}",
+        on_training.test_ema_is_its_closed_form,
+    ),
+    "gradients that pile up": (
+        training,
+        "            optimizer.zero_grad()\n",
+        "            pass\n",
+        on_training.test_gradients_do_not_pile_up,
+    ),
+    "gradients not clipped": (
+        training,
+        "norm = nn.utils.clip_grad_norm_(model.parameters(), clip)",
+        "norm = torch.zeros(())",
+        partial(on_training.test_the_gradient_is_clipped_to_its_norm, 100.0, 1.0),
+    ),
+    "nan gets into the weights": (
+        training,
+        "if not torch.isfinite(value):",
+        "if False:",
+        partial(on_training.test_nan_stops_before_the_weights_are_touched, list(on_training.POISONS.values())[0]),
+    ),
+    "every run draws other noise": (
+        training,
+        "generator = torch.Generator().manual_seed(seed)",
+        "generator = torch.default_generator",
+        on_training.test_randomness_comes_from_the_seed_alone,
+    ),
+    "a resumed run sees the same batches again": (
+        training,
+        'self.batches.position = numbers["position"]',
+        "pass",
+        RESUME,
+    ),
+    "a resumed run draws the same noise again": (
+        training,
+        'self.generator.set_state(tensors["generator"])',
+        "pass",
+        RESUME,
+    ),
+    "a resumed run forgets its optimisers": (
+        training,
+        'optimizer.load_state_dict({"state": state,',
+        'optimizer.load_state_dict({"state": {},',
+        RESUME,
+    ),
+    "a resumed run averages from the beginning": (
+        training,
+        'self.ema.step = numbers["ema_step"]',
+        "pass",
+        RESUME,
+    ),
+    "momentum without Nesterov": (
+        training,
+        'orthogonal(p.grad.lerp(buffer, group["momentum"]).flatten(1))',
+        "orthogonal(buffer.flatten(1))",
+        partial(on_training.test_muon_is_nesterov_momentum_made_orthogonal, (16, 20)),
+    ),
+    # guidance, data, measuring
+    "wrong drop rate": (
+        guidance,
+        "< probability",
+        "> probability",
+        on_guidance.test_labels_are_dropped_as_often_as_asked,
+    ),
+    "one draw for all labels": (
+        guidance,
+        "torch.rand(len(label), generator=generator)",
+        "torch.rand(1, generator=generator).expand(len(label))",
+        on_guidance.test_labels_are_dropped_as_often_as_asked,
+    ),
+    "w taken for the scale": (
+        guidance,
+        "return without + scale * (",
+        "return conditional(x_t, t) + scale * (",
+        on_guidance.test_scale_zero_is_unconditional_and_one_is_conditional,
+    ),
+    "unnormalised data": (
+        data,
+        "return values / 127.5 - 1",
+        "return values / 255",
+        on_data.test_every_pixel_value_survives_the_round_trip,
+    ),
+    "labels shuffled apart from their images": (
+        data,
+        "return self.x_0[idx], self.label[idx]",
+        "return self.x_0[idx], self.label[idx.flip(0)]",
+        on_data.test_x_and_label_stay_together_and_keep_their_types,
+    ),
+    "a trace for the trace of the root": (
+        metrics,
+        "torch.linalg.svdvals(root_a @ root_b).sum()",
+        "(root_a @ root_b).trace()",
+        on_metrics.test_frechet_distance_of_known_gaussians,
+    ),
+    "a distance without a floor": (
+        pretrained,
+        '"floor": round(metrics.frechet_distance(held_out, real), 3)',
+        '"floor": round(metrics.frechet_distance(real, real), 3)',
+        with_monkeypatch(on_pretrained.test_measure_prints_the_floor_beside_the_distance),
+    ),
+}
+# A label without a row is seen when the table is asked for it.
+CRASHES = {"null label missing from the table": IndexError}
+
+
+def functions(namespace):
+    """{qualified name: function} of a module's own functions and methods, and of the two weights in its targets."""
+    found = {}
+    for name, value in namespace.items():
+        members = vars(value).items() if isinstance(value, type) else [("", value)]
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            members = [("." + field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        for member, f in members:
+            f = inspect.unwrap(getattr(f, "__func__", f))
+            if isinstance(f, types.FunctionType) and f.__module__ == namespace["__name__"]:
+                found[f"{name}.{member}"] = f
+    return found
+
+
+@contextlib.contextmanager
+def planted(module, old, new):
+    source = Path(module.__file__).read_text(encoding="utf8")
+    assert source.count(old) == 1, f"{module.__name__} holds {old!r} {source.count(old)} times: the bug found no place"
+    changed = {"__name__": module.__name__, "__package__": module.__package__, "__file__": module.__file__}
+    exec(compile(source.replace(old, new), module.__file__, "exec"), changed)
+    there, here = functions(changed), functions(vars(module))
+    codes = {f: f.__code__ for f in here.values()}
+    swapped = [name for name, f in here.items() if there[name].__code__ != f.__code__]
+    assert swapped, f"{new!r} changes no function"
+    try:
+        for name in swapped:
+            here[name].__code__ = there[name].__code__
+        yield
+    finally:
+        for f, code in codes.items():
+            f.__code__ = code
+
+
+@cache
+def passes(check):
+    check()
+    return True
+
+
+@pytest.mark.parametrize("bug", MUSEUM)
+def test_the_suite_sees(bug):
+    module, old, new, check = MUSEUM[bug]
+    assert passes(check)
+    with planted(module, old, new):
+        with pytest.raises((AssertionError, pytest.fail.Exception, CRASHES.get(bug, AssertionError))):
+            check()
+
+
+def test_a_planted_bug_is_taken_out_again():
+    """Also if the check raises; and the bug is in the functions that others imported."""
+    before = {f: f.__code__ for f in functions(vars(forward)).values()}
+    with pytest.raises(ZeroDivisionError), planted(forward, "beta.sqrt() * noise", "7 * noise"):
+        one = on_forward.torch.ones(2)
+        assert on_forward.forward.noising_step(one, 0.0, one).tolist() == [8, 8]
+        raise ZeroDivisionError
+    assert all(f.__code__ == code for f, code in before.items())
+
+
+def test_a_bug_without_a_place_is_noticed():
+    """Should the library's source change, a bug that is no longer planted must not count as caught."""
+    with pytest.raises(AssertionError, match="found no place"), planted(forward, "no such line", ""):
+        pass
+    with (
+        pytest.raises(AssertionError, match="changes no function"),
+        planted(forward, "From data to noise", "From noise to data"),
+    ):
+        pass

@@ -1,0 +1,238 @@
+"""pretrained: what the cards say is true, the weights do what they are for, and the commands make such files."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from PIL import Image
+
+from diffusion_lib import __main__ as demo
+from diffusion_lib import data, metrics, pretrained, training
+from diffusion_lib.denoisers import Denoiser
+from diffusion_lib.networks import UNet, count_parameters
+from diffusion_lib.schedules import Cosine
+from diffusion_lib.targets import V
+
+from .conftest import agree, normal, seeded
+
+NAMES = ["classifier", "digits"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_says_what_the_file_is(name):
+    path = pretrained.weights_file(name)
+    card = pretrained.card(name)
+    assert path.stat().st_size < 2_000_000
+    assert {"name", "data", "parameters", "steps", "seconds", "device", "versions", "quality"} <= card.keys()
+    assert card["name"] == name and card == json.loads(path.with_suffix(".json").read_text(encoding="utf8"))
+    model = pretrained.digits() if name == "digits" else pretrained.classifier()
+    learned = sum(p.numel() for p in model.parameters())
+    assert card["parameters"] == learned
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+    assert {value.dtype for value in training.load_tensors(path)[0].values()} == {torch.float16}
+
+
+def test_the_judge_is_as_good_as_its_card():
+    right = pretrained.card("classifier")["quality"]["held-out accuracy"]
+    assert metrics.accuracy(pretrained.classifier(), *data.digits("held_out")) == pytest.approx(right, abs=0.003)
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    label = torch.arange(40) % 10
+    return pretrained.sample_digits(pretrained.digits(), label, steps=12), label
+
+
+def test_samples_are_the_digits_that_were_asked_for(sampled):
+    x, label = sampled
+    assert x.shape == (40, 1, 28, 28) and x.abs().max() <= 1.001
+    assert metrics.accuracy(pretrained.classifier(), x, label) >= 0.9
+
+
+def test_samples_differ_and_are_no_copies(sampled):
+    x, label = sampled
+    among = torch.cdist(x.flatten(1), x.flatten(1)) + 1e3 * torch.eye(40)
+    real = data.digits("train")[0]
+    assert among.min() > 2 and torch.cdist(x.flatten(1), real.flatten(1)).min() > 1
+
+
+def test_the_trained_model_beats_an_untrained_one():
+    x_0, label = data.digits("held_out")
+    x_0, label = x_0[:100], label[:100]
+    noise, t = normal(100, 1, 28, 28, dtype=torch.float32), torch.linspace(0.05, 0.95, 100)
+    trained, fresh = (
+        float(model.loss(x_0, t, noise, label=label).mean())
+        for model in (pretrained.digits(), pretrained.new_digits_model())
+    )
+    assert trained < 0.25 * fresh
+
+
+def test_same_seed_same_digits():
+    model, label = pretrained.digits(), torch.tensor([3, 7])
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    a, b, c = (pretrained.sample_digits(model, label, steps=2, seed=s) for s in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_new_model_is_decided_by_its_seed():
+    before = torch.random.get_rng_state()
+    weights = [pretrained.new_digits_model(seed).network.first.weight for seed in (0, 0, 1)]
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_guided_is_clipped_classifier_free_guidance():
+    model, label = pretrained.digits(), torch.tensor([3, 7])
+    x_t = 3 * normal(2, 1, 28, 28, dtype=torch.float32)
+    with torch.no_grad():
+        plain, without = model(x_t, 0.6, label=label), model(x_t, 0.6)
+        for scale in (1.0, 2.0, 0.5):
+            right = (without + scale * (plain - without)).clamp(-1, 1)
+            torch.testing.assert_close(pretrained.guided(model, label, scale)(x_t, 0.6), right, rtol=1e-4, atol=1e-4)
+
+
+class Listener(torch.nn.Module):
+    """A model whose loss remembers what it was given."""
+
+    def loss(self, x_0, t, noise, label):
+        self.given = x_0, t, noise, label
+        return torch.zeros(len(x_0))
+
+
+def test_the_loss_draws_even_times_fresh_noise_and_drops_one_label_in_ten():
+    model, (x_0, label) = Listener(), data.digits("train")
+    pretrained.digits_loss(model, (x_0, label), seeded())
+    same_x_0, t, noise, given = model.given
+    assert same_x_0 is x_0 and noise.shape == x_0.shape
+    agree(noise.flatten()[:100_000] ** 2, 1.0)
+    torch.testing.assert_close(
+        t.double().sort().values.diff(), torch.full((3999,), 1 / 4000).double(), rtol=0, atol=1e-6
+    )
+    agree((given == 10).double(), 0.1)
+    assert (given[given != 10] == label[given != 10]).all()
+
+
+def small(monkeypatch):
+    """The recipe on a model that is trained in no time."""
+
+    def new_digits_model(seed=0):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Denoiser(UNet(1, (8, 8), labels=10, condition_dim=16), Cosine(), V)
+
+    monkeypatch.setattr(pretrained, "new_digits_model", new_digits_model)
+    monkeypatch.setattr(pretrained, "BATCH_SIZE", 8)
+
+
+def check_training_returns_the_average(monkeypatch):
+    """The weights that come back are the EMA's: here, after one step, w_0 + (w_1 - w_0) / 1.12."""
+    small(monkeypatch)
+    monkeypatch.setattr(pretrained, "half_precision", lambda device: None)
+    model, history = pretrained.train_digits(steps=1)
+    before, raw = (pretrained.new_digits_model() for _ in range(2))
+    x_0, label = data.digits("train")
+    next(training.train(raw, data.Batches(x_0, label, 8, seed=0), pretrained.digits_loss, 1, seed=0))
+    assert len(history) == 1 and not model.training
+    for averaged, w_0, w_1 in zip(model.parameters(), before.parameters(), raw.parameters(), strict=True):
+        torch.testing.assert_close(averaged, w_0 + (w_1 - w_0) / 1.12, rtol=1e-5, atol=1e-7)
+
+
+def test_training_returns_the_average(monkeypatch):
+    check_training_returns_the_average(monkeypatch)
+
+
+def test_training_shows_its_progress(monkeypatch):
+    small(monkeypatch)
+    seen = []
+
+    def progress(run):
+        for p in run:
+            seen.append(p.step)
+            yield p
+
+    pretrained.train_digits(steps=3, progress=progress)
+    assert seen == [1, 2, 3]
+
+
+def test_measure_prints_the_floor_beside_the_distance(monkeypatch):
+    """Real digits in place of samples: the accuracy of real digits, a distance near the floor."""
+    real, label = data.digits("held_out")
+    monkeypatch.setattr(pretrained, "sample_digits", lambda model, labels, *a: real[: len(labels)])
+    result = pretrained.measure(pretrained.new_digits_model(), n=300)
+    right = metrics.accuracy(pretrained.classifier(), real[:300], torch.arange(300) % 10)
+    assert result["accuracy"] == pytest.approx(right, abs=1e-4)
+    assert result["frechet"] == result["floor"] > 0 and result["n"] == 300
+
+
+def test_the_command_makes_the_weights_of_the_judge(tmp_path, monkeypatch):
+    real = data.digits
+    monkeypatch.setattr(data, "digits", lambda split="train": tuple(v[:200] for v in real(split)))
+    pretrained.main(["classifier", "--steps", "2", "--folder", str(tmp_path)])
+    tensors, card = training.load_tensors(tmp_path / "classifier.safetensors")
+    assert card["steps"] == 2 and card == json.loads((tmp_path / "classifier.json").read_text(encoding="utf8"))
+    metrics.FeatureNetwork().load_state_dict(tensors)
+
+
+def test_the_command_measures_the_weights_that_it_writes(tmp_path, monkeypatch):
+    """16-bit ones, with and without guidance."""
+    small(monkeypatch)
+    measured = []
+    monkeypatch.setattr(
+        pretrained, "measure", lambda model, n, scale: measured.append((model, scale)) or {"n": n, "scale": scale}
+    )
+    pretrained.main(["digits", "--steps", "2", "--folder", str(tmp_path)])
+    tensors, card = training.load_tensors(tmp_path / "digits.safetensors")
+    assert [scale for _, scale in measured] == [1.0, 2.0]
+    for name, value in measured[0][0].state_dict().items():
+        assert torch.equal(value, tensors[name].float())
+    assert card["parameters"] == count_parameters(pretrained.new_digits_model())
+
+
+def test_the_demo_writes_a_picture_and_a_film(tmp_path, monkeypatch, capsys):
+    small(monkeypatch)
+    model = pretrained.new_digits_model()
+    with torch.no_grad():  # a network that says nothing makes frames that are alike, and a GIF keeps one of them
+        for p in model.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=seeded())
+    monkeypatch.setattr(pretrained, "digits", lambda device: model)
+    demo.main(["--folder", str(tmp_path / "new"), "--steps", "3"])
+    assert "device" in capsys.readouterr().out
+    with Image.open(tmp_path / "new" / "digits.png") as picture, Image.open(tmp_path / "new" / "film.gif") as film:
+        assert picture.size == (16 * 28 * 3, 4 * 28 * 3) and film.n_frames == 4
+
+
+def test_a_denoiser_of_digits_takes_one_label_for_each(sampled):
+    model = pretrained.digits()
+    x_t = normal(2, 1, 28, 28, dtype=torch.float32)
+    both = model(x_t, 0.5, label=torch.tensor([1, 2]))
+    alone = partial(model, label=torch.tensor([2]))(x_t[1:], 0.5)
+    torch.testing.assert_close(both[1:], alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_the_digits_on_a_gpu_are_those_of_the_cpu():
+    """float32 on both: autocast rounds differently."""
+    from diffusion_lib.samplers import ddim, last, start_noise, time_grid
+
+    label = torch.arange(8)
+    pictures = []
+    for device in ("cpu", "cuda"):
+        model = pretrained.digits(device)
+        assert next(model.parameters()).device.type == device
+        noise = start_noise(model.schedule, (8, 1, 28, 28), seeded(), device)
+        steps = ddim(pretrained.guided(model, label.to(device)), model.schedule, noise, time_grid(10))
+        pictures.append(last(steps).cpu())
+    assert (pictures[0] - pictures[1]).abs().mean() < 0.02
+
+
+@pytest.mark.gpu
+def test_sampling_and_training_on_a_gpu(monkeypatch):
+    label = torch.arange(40, device="cuda") % 10
+    x = pretrained.sample_digits(pretrained.digits("cuda"), label, steps=20)
+    assert x.is_cuda and metrics.accuracy(pretrained.classifier("cuda"), x.float(), label) >= 0.9
+    model, history = pretrained.train_digits(steps=20, device="cuda")
+    assert next(model.parameters()).is_cuda and history[-1].loss < history[0].loss

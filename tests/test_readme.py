@@ -1,0 +1,55 @@
+"""The README says what is so: its lessons, minutes, pictures and measured numbers are those of the repository."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf8")
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+MEASURED = ROOT / "diffusion_lib" / "assets" / "measured"
+
+
+def table_row(number):
+    rows = re.findall(rf"^\| \[{number} · [^\n]*$", README, re.M)
+    assert len(rows) == 1, f"the README's table has {len(rows)} rows for lesson {number}; expected one"
+    return [cell.strip() for cell in rows[0].strip("|").split("|")]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_each_lesson_has_its_row_with_the_measured_minutes(path):
+    number = path.stem[:2]
+    link, _, _, minutes, _, badge = table_row(number)
+    title = json.loads(path.read_text(encoding="utf8"))["cells"][0]["source"]
+    title = ("".join(title)).split("\n")[0].removeprefix("# ")
+    assert link == f"[{title}](notebooks/{path.name})"
+    assert badge.endswith(f"/blob/main/notebooks/{path.name})")
+    seconds = json.loads((MEASURED / "lessons.json").read_text(encoding="utf8"))[number]
+    assert minutes == f"{seconds / 60:.1f}"
+
+
+def test_the_headline_is_the_measured_one():
+    measured = json.loads((MEASURED / "headline.json").read_text(encoding="utf8"))
+    for budget, name in [("seconds", "60 seconds"), ("steps", "500 steps")]:
+        row = next(line for line in README.splitlines() if line.startswith(f"| {name}"))
+        for key in ("accuracy", "frechet"):
+            summary = measured["summary"][budget][key]
+            assert f"{summary['mean']:.2f} (worst {summary['worst']:.2f})" in row
+    assert f"{measured['floor']:.2f}" in README
+
+
+def test_links_and_pictures_exist():
+    links = re.findall(r"\]\(([^)#\s]+)", README)
+    assert len(links) > 10
+    missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
+    assert not missing
+
+
+def test_the_ten_line_example_runs():
+    example = re.search(r"```python\n(.*?)```", README, re.S)[1]
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["digits"].shape == (8, 1, 28, 28)
+    assert -1.05 <= float(names["digits"].min()) and float(names["digits"].max()) < 1.5

@@ -1,0 +1,99 @@
+"""Every lesson with its exercises solved: the solution that a reader can unfold stands in place of the stub, the whole
+lesson runs, and every exercise is told to be correct."""
+
+import ast
+import os
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+SOLUTION = re.compile(r"<summary>Solution</summary>.*?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def exercise_number(cell):
+    return next((t.removeprefix("exercise:") for t in cell.metadata.get("tags", []) if t.startswith("exercise:")), None)
+
+
+def solution_after(notebook, index):
+    """The code block of the Solution that folds open below an exercise's cell."""
+    for cell in notebook.cells[index + 1 :]:
+        if cell.cell_type == "code":
+            break
+        if found := SOLUTION.search(cell.source):
+            return found[1]
+    raise AssertionError(f"no Solution below the exercise in cell {index + 1}")
+
+
+def names(statement):
+    """What a statement binds."""
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return {statement.name}
+    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+    return {node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name)}
+
+
+def solve(stub, solution):
+    """The exercise's cell with the solution in place of what it defines anew; the call of check stays."""
+    tree = ast.parse(stub)
+    solved = {name for statement in ast.parse(solution).body for name in names(statement)}
+    kept = [ast.get_source_segment(stub, s) for s in tree.body if not names(s) & solved]
+    assert len(kept) < len(tree.body), "the solution replaces nothing of the stub"
+    open_names = {name for s in tree.body for name in names(s)} - solved
+    assert not any("..." in (ast.get_source_segment(stub, s) or "") for s in tree.body if names(s) & open_names)
+    calls = [k for k, segment in enumerate(kept) if segment.startswith("check(")]
+    assert len(calls) == 1, "expected one call of check"
+    return "\n\n".join([*kept[: calls[0]], solution.rstrip(), *kept[calls[0] :]])
+
+
+def solved_notebook(path):
+    notebook = nbformat.read(path, as_version=4)
+    numbers = {}
+    for k, cell in enumerate(notebook.cells):
+        if number := exercise_number(cell):
+            cell.source = solve(cell.source, solution_after(notebook, k))
+            numbers[k] = number
+    assert numbers, "a lesson without exercises"
+    return notebook, numbers
+
+
+def test_solving_puts_the_solution_in_place_of_the_stub():
+    stub = 'import math\n\n\ndef f(x):\n    """Doc."""\n    return ...\n\n\ncheck("00.1", f)'
+    right = 'import math\n\ndef f(x):\n    return 2 * x\n\ncheck("00.1", f)'
+    assert solve(stub, "def f(x):\n    return 2 * x\n") == right
+    assert solve('a = ...\nb = ...\ncheck("00.1", (a, b))', "a, b = 1, 2") == 'a, b = 1, 2\n\ncheck("00.1", (a, b))'
+    with pytest.raises(AssertionError, match="replaces nothing"):
+        solve(stub, "def g(x):\n    return 2 * x\n")
+    with pytest.raises(AssertionError):  # half of the stub is left
+        solve('a = ...\nb = ...\ncheck("00.1", (a, b))', "a = 1")
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_exercise_has_a_solution_for_its_stub(path):
+    solved_notebook(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_solved_lesson_runs_and_is_told_to_be_correct(path, tmp_path):
+    notebook, numbers = solved_notebook(path)
+    folder = tmp_path / "notebooks"
+    shutil.copytree(path.parent, folder, ignore=shutil.ignore_patterns(".*"))
+    environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
+    client = NotebookClient(
+        notebook,
+        timeout=180,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        coalesce_streams=True,
+    )
+    client.execute(env=environment)
+    for k, number in numbers.items():
+        text = "".join(o.text for o in notebook.cells[k].outputs if o.get("name") == "stdout")
+        assert f"{number} correct" in text, f"exercise {number} says: {text}"
