@@ -44,6 +44,22 @@ def classifier_free(conditional, unconditional, scale):
     return denoiser
 
 
+def limited(guided, plain, limit):
+    """Follow `guided` at times up to limit and `plain` at noisier ones (Kynkaanniemi et al. 2024, eq. 6).
+
+    Where noise hides nearly everything, guidance drives all samples of a class to the same few pictures.
+
+    Args:
+        guided, plain: denoisers.
+        limit: the latest time with guidance, in [0, 1].
+
+    Returns:
+        denoiser (x_t, t) -> x_0, for one time () at once, as samplers ask.
+    """
+    check_limit(limit)
+    return lambda x_t, t: (guided if float(t) <= limit else plain)(x_t, t)
+
+
 def clip(denoiser, low=-1.0, high=1.0):
     """Keep the estimate of x_0 where the data lives (Ho et al. 2020, in their sampling code; pixels are in [-1, 1])."""
     check_range(low, high)
@@ -73,3 +89,9 @@ def check_range(low, high):
     """Refuse an empty range."""
     if not low < high:
         raise ValueError(f"low is {low} and high is {high}; expected low < high.")
+
+
+def check_limit(limit):
+    """Refuse what is no time."""
+    if not 0 <= limit <= 1:
+        raise ValueError(f"limit is {limit}; expected the latest time with guidance, in [0, 1].")

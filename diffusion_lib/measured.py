@@ -52,8 +52,8 @@ def circumstances(device):
     }
 
 
-def headline(device, seeds, progress):
-    """Train from scratch for 60 seconds, and for 500 steps; measure plain and guided (scale 2) samples, for each seed."""
+def headline(device, seeds, progress, n=300, steps=25):
+    """Train from scratch for 60 seconds, and for 500 steps; for each seed measure plain and guided samples."""
     rows = []
     for seed in seeds:
         for budget in ({"seconds": 60}, {"steps": 500}):
@@ -61,20 +61,23 @@ def headline(device, seeds, progress):
             model, history = pretrained.train_digits(**budget, seed=seed, device=device)
             row = {"seed": seed, "budget": budget, "seconds": round(time.perf_counter() - begin, 1)}
             row |= {"steps": len(history), "images": len(history) * pretrained.BATCH_SIZE}
-            for scale in (1.0, 2.0):
-                quality = pretrained.measure(model, n=300, scale=scale, steps=50, seed=seed)
-                row[f"scale {scale:g}"] = {key: quality[key] for key in ("accuracy", "frechet")}
+            for way, result in pretrained.quality(model, n, steps, seed).items():
+                row[way] = {key: result[key] for key in ("accuracy", "frechet")}
             rows.append(row)
-            progress(f"seed {seed}, {budget}: {row}")
+            progress(str(row))
     summary = {}
     for budget in ("seconds", "steps"):
-        chosen = [row["scale 2"] for row in rows if budget in row["budget"]]
+        chosen = [row for row in rows if budget in row["budget"]]
         summary[budget] = {
-            key: {"mean": round(statistics.mean(values), 3), "worst": worst(values)}
-            for key, worst in (("accuracy", min), ("frechet", max))
-            for values in [[row[key] for row in chosen]]
+            way: {key: mean_and_worst([row[way][key] for row in chosen], key) for key in ("accuracy", "frechet")}
+            for way in ("plain", "guided", "guided everywhere")
         }
-    return {"n": 300, "sampler": "ddim, 50 steps", "floor": quality["floor"], "summary": summary, "rows": rows}
+    return {"n": n, "sampler": f"ddim, {steps} steps", "floor": result["floor"], "summary": summary, "rows": rows}
+
+
+def mean_and_worst(values, key):
+    """Mean over the seeds, and the worst of them: the lowest accuracy, the highest distance."""
+    return {"mean": round(statistics.mean(values), 3), "worst": min(values) if key == "accuracy" else max(values)}
 
 
 def calls(device, seeds, progress, n=300, budgets=(4, 6, 10, 20, 50, 100)):

@@ -34,6 +34,7 @@ def style():
             "lines.linewidth": 2,
             "legend.frameon": False,
             "image.cmap": "gray",
+            "image.interpolation": "nearest",
         }
     )
 

@@ -210,7 +210,7 @@ def train(
         dtype: 16-bit type for autocast, or None for float32 (see half_precision).
         seed: decides the generator that loss_fn gets (on the CPU, so that every device sees the same numbers).
         checkpoint: path of a file to save the run in and to go on from if it exists, or None.
-        save_every: steps between two saves; the last step is always saved.
+        save_every: steps between two saves; the last one of `steps` is always saved.
 
     Yields:
         Progress(step, loss, rate, seconds).

@@ -220,7 +220,7 @@ def opening(notebook, path):
     blocks = re.split(r"\n\s*\n", intro)
     minutes = next(("\n".join(blocks[k : k + 2]) for k, block in enumerate(blocks) if "Minutes" in block), "")
     if not all(word in minutes.lower() for word in ["read", "cpu", "gpu"]) or len(re.findall(r"\d+|–", minutes)) < 3:
-        yield 1, "no Minutes for reading, running on CPU and running on GPU; give all three as numbers, – where unmeasured"
+        yield 1, "no Minutes for reading, running on CPU and on GPU; give all three as numbers, – where unmeasured"
 
 
 @rule

@@ -14,6 +14,7 @@ from diffusion_lib import (
     denoisers,
     forward,
     guidance,
+    measured,
     metrics,
     networks,
     plots,
@@ -24,7 +25,15 @@ from diffusion_lib import (
     training,
     widgets,
 )
-from diffusion_lib.denoisers import Denoiser, even_times, exact_dataset, exact_gaussian, exact_mixture, time_per_sample
+from diffusion_lib.denoisers import (
+    Denoiser,
+    even_times,
+    exact_dataset,
+    exact_gaussian,
+    exact_mixture,
+    middle_times,
+    time_per_sample,
+)
 from diffusion_lib.exercises import check
 from diffusion_lib.forward import add_noise, noising_step, posterior
 from diffusion_lib.networks import MLP, UNet, timestep_embedding
@@ -180,6 +189,7 @@ TABLE = {
     "the loss at a time outside": (lambda: Denoiser(silent, Cosine(), V).loss(X, 5, X), ValueError, outside("5")),
     "time_per_sample outside": (lambda: time_per_sample(1.2, X), ValueError, outside("1.2")),
     "no times to draw": (lambda: even_times(0), ValueError, "batch_size is 0; expected"),
+    "no middle times": (lambda: middle_times(0), ValueError, "batch_size is 0; expected"),
     "half a time": (lambda: even_times(2.5), ValueError, "batch_size is 2.5; expected"),
     "a Gaussian of no width": (
         lambda: exact_gaussian(Cosine(), 0.0, 0.0),
@@ -277,6 +287,7 @@ TABLE = {
         "scale is -1; expected at least 0",
     ),
     "a scale that is nan": (lambda: guidance.classifier_free(silent, silent, math.nan), ValueError, "scale is nan"),
+    "a limit that is no time": (lambda: guidance.limited(silent, silent, 1.5), ValueError, "limit is 1.5; expected"),
     "an empty range": (lambda: guidance.clip(silent, 1.0, -1.0), ValueError, "expected low < high"),
     "dropping more than all": (
         lambda: guidance.drop_labels(LABEL, 10, 1.2),
@@ -339,6 +350,8 @@ TABLE = {
     "unknown card": (lambda: pretrained.card("../digits"), ValueError, "no weights called"),
     "weights of another model": (lambda: loaded("digits"), ValueError, "the weights 'digits' do not fit this model"),
     "training without an end": (lambda: pretrained.train_digits(), ValueError, "give steps=... or seconds=..."),
+    # measured
+    "results that are none": (lambda: measured.read("luck"), ValueError, "no results called 'luck'; committed are"),
     # plots
     "a picture of two channels": (
         lambda: plots.picture(torch.zeros(2, 4, 4)),
@@ -475,6 +488,7 @@ def test_every_public_function_is_in_the_table():
         "guided": "classifier_free and the network's labels",
         "sample_digits": "time_grid, classifier_free and the network's labels",
         "measure": "sample_digits",
+        "quality": "measure",
         "digits": "a device",
         "make": "the command's choices",
         "main": "the command's choices",
@@ -487,9 +501,12 @@ def test_every_public_function_is_in_the_table():
         "explore": "control",
         "weights_file": "card and load",
         "classifier": "a device",
+        "circumstances": "a device",
+        "headline": "the command's choices",
+        "calls": "the command's choices",
     }
     modules = [schedules, forward, targets, denoisers, networks, training, samplers, guidance, metrics, pretrained]
-    for module in [*modules, plots, widgets]:
+    for module in [*modules, measured, plots, widgets]:
         for name, value in vars(module).items():
             public = inspect.isfunction(value) and value.__module__ == module.__name__
             if public and not name.startswith(("_", "check_")) and name not in no_wrong_input:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion_lib.denoisers import exact_dataset, exact_gaussian, exact_mixture
-from diffusion_lib.guidance import classifier_free, clip, drop_labels
+from diffusion_lib.guidance import classifier_free, clip, drop_labels, limited
 from diffusion_lib.samplers import ddim, last, time_grid
 from diffusion_lib.schedules import Cosine
 
@@ -90,6 +90,13 @@ def test_guidance_takes_any_denoiser():
     data = exact_dataset(Cosine(), normal(5, 1))
     x_t = normal(6, 1)
     torch.testing.assert_close(classifier_free(data, data, 3.0)(x_t, 0.5), data(x_t, 0.5))
+
+
+def test_limited_guidance_stops_where_noise_hides_everything():
+    guided, plain = (lambda x_t, t: x_t + 1), (lambda x_t, t: x_t - 1)
+    x_t, both = torch.zeros(2, 3), limited(guided, plain, 0.7)
+    for t, expected in [(0.1, 1), (0.7, 1), (torch.tensor(0.70001), -1), (1.0, -1)]:
+        assert (both(x_t, t) == expected).all()
 
 
 @pytest.mark.gpu

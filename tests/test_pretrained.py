@@ -62,10 +62,11 @@ def test_the_trained_model_beats_an_untrained_one():
     x_0, label = data.digits("held_out")
     x_0, label = x_0[:100], label[:100]
     noise, t = normal(100, 1, 28, 28, dtype=torch.float32), torch.linspace(0.05, 0.95, 100)
-    trained, fresh = (
-        float(model.loss(x_0, t, noise, label=label).mean())
-        for model in (pretrained.digits(), pretrained.new_digits_model())
-    )
+    with torch.no_grad():
+        trained, fresh = (
+            float(model.loss(x_0, t, noise, label=label).mean())
+            for model in (pretrained.digits(), pretrained.new_digits_model())
+        )
     assert trained < 0.25 * fresh
 
 
@@ -93,6 +94,8 @@ def test_guided_is_clipped_classifier_free_guidance():
         for scale in (1.0, 2.0, 0.5):
             right = (without + scale * (plain - without)).clamp(-1, 1)
             torch.testing.assert_close(pretrained.guided(model, label, scale)(x_t, 0.6), right, rtol=1e-4, atol=1e-4)
+            early = model(x_t, 0.95, label=label).clamp(-1, 1)
+            torch.testing.assert_close(pretrained.guided(model, label, scale)(x_t, 0.95), early, rtol=1e-4, atol=1e-4)
 
 
 class Listener(torch.nn.Module):
@@ -103,15 +106,14 @@ class Listener(torch.nn.Module):
         return torch.zeros(len(x_0))
 
 
-def test_the_loss_draws_even_times_fresh_noise_and_drops_one_label_in_ten():
+def test_the_loss_draws_middle_times_fresh_noise_and_drops_one_label_in_ten():
     model, (x_0, label) = Listener(), data.digits("train")
     pretrained.digits_loss(model, (x_0, label), seeded())
     same_x_0, t, noise, given = model.given
     assert same_x_0 is x_0 and noise.shape == x_0.shape
     agree(noise.flatten()[:100_000] ** 2, 1.0)
-    torch.testing.assert_close(
-        t.double().sort().values.diff(), torch.full((3999,), 1 / 4000).double(), rtol=0, atol=1e-6
-    )
+    agree(t, 0.5)
+    agree(torch.logit(t.double()) ** 2, 1.0)
     agree((given == 10).double(), 0.1)
     assert (given[given != 10] == label[given != 10]).all()
 
@@ -181,12 +183,16 @@ def test_the_command_measures_the_weights_that_it_writes(tmp_path, monkeypatch):
     """16-bit ones, with and without guidance."""
     small(monkeypatch)
     measured = []
-    monkeypatch.setattr(
-        pretrained, "measure", lambda model, n, scale: measured.append((model, scale)) or {"n": n, "scale": scale}
-    )
+
+    def measure(model, n, scale, limit, steps, seed):
+        measured.append((model, (scale, limit)))
+        return {"n": n}
+
+    monkeypatch.setattr(pretrained, "measure", measure)
     pretrained.main(["digits", "--steps", "2", "--folder", str(tmp_path)])
     tensors, card = training.load_tensors(tmp_path / "digits.safetensors")
-    assert [scale for _, scale in measured] == [1.0, 2.0]
+    assert [way for _, way in measured] == [(1.0, 1.0), (2.0, 0.9), (2.0, 1.0)]
+    assert {"plain", "guided", "guided everywhere"} <= card["quality"].keys()
     for name, value in measured[0][0].state_dict().items():
         assert torch.equal(value, tensors[name].float())
     assert card["parameters"] == count_parameters(pretrained.new_digits_model())

@@ -433,7 +433,7 @@ EXERCISES = {
             "D for bad data": (answer_with(D="data not scaled"), "What can the network tell"),
             "one left open": (answer_with(D=...), "still open"),
         },
-        remark="Worth knowing: run A's curve looks healthy. Only samples beside their labels show its fault.",
+        remark="Worth knowing: the curves of A and D are alike. Only samples beside their labels tell them apart.",
     ),
     "04.4": Exercise(
         test=try_my_batch,
