@@ -80,7 +80,7 @@ def mean_and_worst(values, key):
     return {"mean": round(statistics.mean(values), 3), "worst": min(values) if key == "accuracy" else max(values)}
 
 
-def calls(device, seeds, progress, n=300, budgets=(4, 6, 10, 20, 50, 100)):
+def calls(device, seeds, progress, n=300, budgets=(4, 6, 10, 20, 50)):
     """Frechet distance and accuracy of n plain conditional samples for each sampler, number of calls and seed."""
     model, judge = pretrained.digits(device), pretrained.classifier()
     real, label = judge.features(data.digits("train")[0]), torch.arange(n, device=device) % 10

@@ -1,4 +1,4 @@
-# @title Set-up: run this cell first
+#@title Set-up: run this cell first
 # Finds the course (on Colab it is fetched, nothing is installed), chooses the device, says what to expect.
 import os, pathlib, subprocess, sys
 
