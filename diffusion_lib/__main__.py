@@ -29,7 +29,7 @@ def main(arguments=None):
         steps = samplers.ddim(pretrained.guided(model, label, options.scale), model.schedule, noise, times)
         film = [step.x_t for step in tqdm(steps, total=options.steps, desc="64 digits from noise")]
 
-    frames = [plots.tile(x / max(1.0, float(x.abs().max()) / 2), 16) for x in [noise, *film]]
+    frames = [plots.tile(x / max(1.0, float(x.abs().max()) / 2), 16) for x in [noise, *film[::-2][::-1]]]
     plots.save_png(options.folder / "digits.png", film[-1], columns=16)
     plots.save_film(options.folder / "film.gif", frames, scale=2)
     print(f"wrote {options.folder / 'digits.png'} and {options.folder / 'film.gif'}")

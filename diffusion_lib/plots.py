@@ -132,7 +132,7 @@ def save_png(path, x, columns=8, scale=3):
 
 
 def save_film(path, frames, milliseconds=60, hold=1500, scale=3):
-    """A GIF that runs forever and holds its last frame.
+    """A GIF that runs forever and holds its last frame; 16 shades, since noise is what such files hate most.
 
     Args:
         path: where to.
@@ -141,7 +141,7 @@ def save_film(path, frames, milliseconds=60, hold=1500, scale=3):
         hold: how long the last one stays, in milliseconds.
         scale: how many pixels wide a pixel becomes.
     """
-    pictures = [frame(image, scale) for image in frames]
+    pictures = [frame(image, scale).quantize(16, dither=Image.Dither.NONE) for image in frames]
     if not pictures:
         raise ValueError("frames is empty; a film needs at least one image.")
     durations = [milliseconds] * (len(pictures) - 1) + [hold]

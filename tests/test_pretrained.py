@@ -208,7 +208,7 @@ def test_the_demo_writes_a_picture_and_a_film(tmp_path, monkeypatch, capsys):
     demo.main(["--folder", str(tmp_path / "new"), "--steps", "3"])
     assert "device" in capsys.readouterr().out
     with Image.open(tmp_path / "new" / "digits.png") as picture, Image.open(tmp_path / "new" / "film.gif") as film:
-        assert picture.size == (16 * 28 * 3, 4 * 28 * 3) and film.n_frames == 4
+        assert picture.size == (16 * 28 * 3, 4 * 28 * 3) and film.n_frames == 3
 
 
 def test_a_denoiser_of_digits_takes_one_label_for_each(sampled):

@@ -69,14 +69,17 @@ def test_embedding(answer):
             "there. Is a factor missing?": torch.cat(waves(t, dim, speed=1), 1),
             "At t = 0 the first half of a row should be ones, and yours is zeros: are cosines and sines in the other "
             "order?": torch.cat([sines, cosines], 1),
-            "Your cosines and sines alternate along a row; here all cosines come first.":
-                torch.stack([cosines, sines], 2).flatten(1),
+            "Your cosines and sines alternate along a row; here all cosines come first.": torch.stack(
+                [cosines, sines], 2
+            ).flatten(1),
             "Your slowest wave has exactly the frequency 1/10000. Some published code does that; by what is k divided "
             "in this lesson?": torch.cat(waves(t, dim, count=max(half - 1, 1)), 1),
-            "Your slowest wave is about as fast as 1/100, not 1/10000: how many frequencies are there, dim or dim / 2?":
-                torch.cat(waves(t, dim, count=dim), 1),
-            "Every row is that of the first time: is t[0] used for all of them?":
-                torch.cat(waves(t[:1].expand(B), dim), 1),
+            "Your slowest wave is about as fast as 1/100, not 1/10000: how many frequencies are there, dim or dim / 2?": torch.cat(
+                waves(t, dim, count=dim), 1
+            ),
+            "Every row is that of the first time: is t[0] used for all of them?": torch.cat(
+                waves(t[:1].expand(B), dim), 1
+            ),
         }
         symptom = compare(got, torch.cat([cosines, sines], 1), slips, "the embedding", tolerance=2e-3)
         if symptom:
@@ -133,16 +136,16 @@ def test_block(answer):
         branch = conv_2(F.silu(h * (1 + scale) + shift))
         slips = {
             "The branch is right, but the input does not come through beside it: where is the shortcut?": branch,
-            "Where the film layer gives zeros, your branch forgets h altogether: what should a scale of 0 do?":
-                x + conv_2(F.silu(h * scale + shift)),
-            "Scale and shift seem to have changed places: which half of film(condition) is which?":
-                x + conv_2(F.silu(h * (1 + shift) + scale)),
-            "Every sample gets the scale and shift of the first: each has its own time.":
-                x + conv_2(F.silu(h * (1 + first_scale) + first_shift)),
-            "Something is missing in front of the second convolution: two linear maps in a row are one.":
-                x + conv_2(h * (1 + scale) + shift),
-            "The first convolution sees x as it is: is an activation missing in front of it?":
-                x + conv_2(F.silu(conv_1(x) * (1 + scale) + shift)),
+            "Where the film layer gives zeros, your branch forgets h altogether: what should a scale of 0 do?": x
+            + conv_2(F.silu(h * scale + shift)),
+            "Scale and shift seem to have changed places: which half of film(condition) is which?": x
+            + conv_2(F.silu(h * (1 + shift) + scale)),
+            "Every sample gets the scale and shift of the first: each has its own time.": x
+            + conv_2(F.silu(h * (1 + first_scale) + first_shift)),
+            "Something is missing in front of the second convolution: two linear maps in a row are one.": x
+            + conv_2(h * (1 + scale) + shift),
+            "The first convolution sees x as it is: is an activation missing in front of it?": x
+            + conv_2(F.silu(conv_1(x) * (1 + scale) + shift)),
         }
         if C == W:
             along_w, down_w = (v.reshape(B, 1, 1, C) for v in (scale, shift))
@@ -208,18 +211,18 @@ def test_first_loss(answer):
         slips = {
             "This mixes standard deviations and squares: alpha_t and sigma_t are scales, and a squared error adds up "
             "variances.": alpha_t + sigma_t * square,
-            "Which scale goes with the noise in v, and which with x_0? In yours they have changed places.":
-                sigma_t**2 + alpha_t**2 * square,
-            "You took the variance of the pixels; a loss is a mean of squares, and a digit's mean is not 0.":
-                alpha_t**2 + sigma_t**2 * flat.var(1, unbiased=False),
-            "You took the variance of the pixels (over N - 1); a loss is a mean of squares, and their mean is not 0.":
-                alpha_t**2 + sigma_t**2 * flat.var(1),
+            "Which scale goes with the noise in v, and which with x_0? In yours they have changed places.": sigma_t**2
+            + alpha_t**2 * square,
+            "You took the variance of the pixels; a loss is a mean of squares, and a digit's mean is not 0.": alpha_t**2
+            + sigma_t**2 * flat.var(1, unbiased=False),
+            "You took the variance of the pixels (over N - 1); a loss is a mean of squares, and their mean is not 0.": alpha_t
+            ** 2
+            + sigma_t**2 * flat.var(1),
             "That is the first loss of a network that predicts the noise. What is v?": torch.ones_like(right),
             "That is the first loss of a network that predicts x_0. What is v?": square,
             "That is the first loss of a network that predicts the flow, noise - x_0. What is v?": 1 + square,
             "x_0 enters without being squared.": alpha_t**2 + sigma_t**2 * flat.mean(1),
-            "The pixels are added up; the loss is their mean.":
-                (alpha_t**2 + sigma_t**2 * square) * flat.shape[1],
+            "The pixels are added up; the loss is their mean.": (alpha_t**2 + sigma_t**2 * square) * flat.shape[1],
         }
         symptom = compare(got, right, slips, "the first loss", tolerance=1e-5)
         if symptom:
@@ -316,8 +319,9 @@ def test_overfit(answer):
             "The first steps fit, then the loss runs away from the expected course, as if every step also walked all "
             "earlier gradients again: what empties them?": expected(keep=True),
             "Your first loss is already the one after a step: record it before the weights change.": expected(first=1),
-            "The losses are too large by the number of values: is it a sum instead of a mean?":
-                expected(loss=lambda error: (error**2).sum()),
+            "The losses are too large by the number of values: is it a sum instead of a mean?": expected(
+                loss=lambda error: (error**2).sum()
+            ),
             "The network seems to be told t = 0 for every image.": expected(t=torch.zeros_like(t)),
             "Errors are not squared: absolute values instead?": expected(loss=lambda error: error.abs().mean()),
         }
@@ -400,15 +404,16 @@ def test_block_parameters(answer):
         right = count_parameters(ResBlock(a, b, d))
         one_by_one = a * b + b
         slips = {
-            "A bias is missing: every convolution and every linear layer has one for each output.":
-                right - (2 * b + 2 * b + (b if a != b else 0)),
+            "A bias is missing: every convolution and every linear layer has one for each output.": right
+            - (2 * b + 2 * b + (b if a != b else 0)),
             "The two normalisations learn something too: a scale and a shift for each channel.": right - 2 * a - 2 * b,
             "The condition gives two numbers for each channel, and you count one.": right - (d * b + b),
             "There is a layer on the way around the block when the channels change.": right - one_by_one * (a != b),
             "Where the channels stay the same, the way around the block is free.": right + one_by_one * (a == b),
             "A window of 3 x 3 has more than 3 weights.": right - 6 * a * b - 6 * b * b,
-            "Both convolutions seem to start from channels_in: what does the second one receive?":
-                right - 9 * b * b + 9 * a * b,
+            "Both convolutions seem to start from channels_in: what does the second one receive?": right
+            - 9 * b * b
+            + 9 * a * b,
         }
         symptom = compare(got, right, slips, f"the number for ({a}, {b}, {d})", tolerance=1e-9)
         if symptom:

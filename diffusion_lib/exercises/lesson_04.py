@@ -25,7 +25,7 @@ def shares(n, window):
     """(n + 1,) shares of the weights 0 .. n in EMA's average after n updates; weights 0 are from before step 1."""
     share = 1 / (1 + window * torch.arange(1, n + 1, dtype=torch.float64))
     start = torch.ones(1, dtype=torch.float64)
-    kept = torch.cat([(1 - share).flip(0).cumprod(0).flip(0), start])           # (n + 1,) product over the later steps
+    kept = torch.cat([(1 - share).flip(0).cumprod(0).flip(0), start])  # (n + 1,) product over the later steps
     return torch.cat([start, share]) * kept
 
 
@@ -107,14 +107,17 @@ def try_shares(answer):
                 "in the library the newest have most. Is your list newest first?": newest_first(n, window),
                 "In every update the old average gets what the new weights should get: look again at which "
                 "of the two is multiplied by 1 - share.": swapped(n, window),
-                "Every update takes in its weights with one share. In `update`, does the share depend on the step?":
-                    same_share_always(n, window),
+                "Every update takes in its weights with one share. In `update`, does the share depend on the step?": same_share_always(
+                    n, window
+                ),
                 f"The newest weights have share {window:.3f}, the window itself, after {n} updates: "
                 "look at how `update` makes a share out of window and step.": window_as_share(n, window),
-                f"{total}. Does the factor 1 - share of step k itself belong into the share of step k?":
-                    own_step_counted_twice(n, window),
-                f"{total}. These are the shares at the moment of their update: what do the later updates do to them?":
-                    later_steps_forgotten(n, window),
+                f"{total}. Does the factor 1 - share of step k itself belong into the share of step k?": own_step_counted_twice(
+                    n, window
+                ),
+                f"{total}. These are the shares at the moment of their update: what do the later updates do to them?": later_steps_forgotten(
+                    n, window
+                ),
             },
             what=f"The list of shares for n = {n}, window = {window:.3f}",
         )
@@ -178,7 +181,7 @@ def try_min_snr_loss(answer):
         model = Denoiser(MLP(features, width=16, depth=1).double(), Cosine(offset), V)
         x_0, noise = torch.randn(2, batch, features, generator=generator, dtype=torch.float64)
         t = 0.03 + 0.94 * torch.rand(batch, generator=generator, dtype=torch.float64)
-        t[0], t[1] = 0.1, 0.8                                                   # one on each side of the limit
+        t[0], t[1] = 0.1, 0.8  # one on each side of the limit
         gamma = 2 + 6 * float(torch.rand((), generator=generator))
         got = ask(answer, model, x_0, t, noise, gamma)
         if isinstance(got, torch.Tensor) and got.ndim == 0:
@@ -250,7 +253,7 @@ def broken_run(letter, steps=300):
     try:
         for progress in train(model, data.Batches(x_0, label, 128), loss_fn, steps, optimizers=optimizers):
             losses.append(progress.loss)
-    except FloatingPointError:                                                  # what too high a rate may end in
+    except FloatingPointError:  # what too high a rate may end in
         pass
     asked = torch.arange(400) % 8
     noise = start_noise(model.schedule, (400, 2), torch.Generator().manual_seed(1))
@@ -346,7 +349,7 @@ def try_my_batch(answer):
             batches = []
             for position in range(epoch * count, (epoch + 1) * count):
                 got = indices(answer, n, batch_size, seed, position)
-                torch.rand(1)                                                   # as a run between two batches would do
+                torch.rand(1)  # as a run between two batches would do
                 again = indices(answer, n, batch_size, seed, position)
                 for value in (got, again):
                     if isinstance(value, str):
