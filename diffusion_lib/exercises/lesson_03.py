@@ -74,7 +74,7 @@ def test_embedding(answer):
             ).flatten(1),
             "Your slowest wave has exactly the frequency 1/10000. Some published code does that; by what is k divided "
             "in this lesson?": torch.cat(waves(t, dim, count=max(half - 1, 1)), 1),
-            "Your slowest wave is about as fast as 1/100, not 1/10000: how many frequencies are there, dim or dim / 2?": torch.cat(
+            "Your slowest wave is near 1/100, not 1/10000: how many frequencies are there?": torch.cat(
                 waves(t, dim, count=dim), 1
             ),
             "Every row is that of the first time: is t[0] used for all of them?": torch.cat(
@@ -215,8 +215,7 @@ def test_first_loss(answer):
             + alpha_t**2 * square,
             "You took the variance of the pixels; a loss is a mean of squares, and a digit's mean is not 0.": alpha_t**2
             + sigma_t**2 * flat.var(1, unbiased=False),
-            "You took the variance of the pixels (over N - 1); a loss is a mean of squares, and their mean is not 0.": alpha_t
-            ** 2
+            "You took the variance of the pixels; a loss is a mean of squares, and their mean is not 0.": alpha_t**2
             + sigma_t**2 * flat.var(1),
             "That is the first loss of a network that predicts the noise. What is v?": torch.ones_like(right),
             "That is the first loss of a network that predicts x_0. What is v?": square,

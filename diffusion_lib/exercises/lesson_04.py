@@ -107,15 +107,15 @@ def try_shares(answer):
                 "in the library the newest have most. Is your list newest first?": newest_first(n, window),
                 "In every update the old average gets what the new weights should get: look again at which "
                 "of the two is multiplied by 1 - share.": swapped(n, window),
-                "Every update takes in its weights with one share. In `update`, does the share depend on the step?": same_share_always(
+                "All updates take one share. In `update`, does the share depend on the step?": same_share_always(
                     n, window
                 ),
                 f"The newest weights have share {window:.3f}, the window itself, after {n} updates: "
                 "look at how `update` makes a share out of window and step.": window_as_share(n, window),
-                f"{total}. Does the factor 1 - share of step k itself belong into the share of step k?": own_step_counted_twice(
+                f"{total}. Does 1 - share of step k belong into the share of step k?": own_step_counted_twice(
                     n, window
                 ),
-                f"{total}. These are the shares at the moment of their update: what do the later updates do to them?": later_steps_forgotten(
+                f"{total}. So much came in at the update: what do the later updates do to it?": later_steps_forgotten(
                     n, window
                 ),
             },
