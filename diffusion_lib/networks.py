@@ -1,8 +1,8 @@
 """Networks that turn (x_t, t, label) into a prediction of the same shape as x_t (built in lesson 03).
 
 A network must know the time, because the same pixels mean other things at another noise level. Time and label become
-one
-vector; every residual block lets it scale and shift its channels. The U-Net looks at the image at three resolutions.
+one vector; every residual block lets it scale and shift its channels. The U-Net looks at the image at three
+resolutions.
 """
 
 import math
