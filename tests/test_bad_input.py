@@ -489,6 +489,7 @@ def test_every_public_function_is_in_the_table():
         "sample_digits": "time_grid, classifier_free and the network's labels",
         "measure": "sample_digits",
         "quality": "measure",
+        "mean_and_worst": "numbers of the bench",
         "digits": "a device",
         "make": "the command's choices",
         "main": "the command's choices",
