@@ -45,9 +45,9 @@ def classifier_free(conditional, unconditional, scale):
 
 
 def limited(guided, plain, limit):
-    """Follow `guided` at times up to limit and `plain` at noisier ones (Kynkaanniemi et al. 2024, eq. 6).
+    """Follow `guided` at times up to limit and `plain` at noisier ones (Kynkaanniemi et al. 2024).
 
-    Where noise hides nearly everything, guidance drives all samples of a class to the same few pictures.
+    For the shipped digit model this lowers the Frechet distance of guided samples; its card has both numbers.
 
     Args:
         guided, plain: denoisers.
