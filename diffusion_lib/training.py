@@ -155,7 +155,7 @@ def orthogonal(G, steps=5):
     return X.T if G.shape[0] > G.shape[1] else X
 
 
-def make_optimizers(model, learning_rate=2e-3, muon_rate=0.02):
+def make_optimizers(model, learning_rate=1e-2, muon_rate=0.02):
     """Muon for the weight matrices inside the network, AdamW for everything else.
 
     Args:
@@ -195,11 +195,12 @@ def train(
     """Train a model, one step at a time: each `next` makes a step and says how it went.
 
     The learning rate rises over the first `warmup` of the run and falls as half a cosine over the rest. Give `steps` or
-    `seconds` (or both: the first to be reached ends the run).
+    `seconds` (or both: the first to be reached ends the run). A second run with the same optimisers starts again from
+    their first rates.
 
     Args:
         model: module whose parameters learn.
-        batches: iterator of batches (data.Batches, if the run shall be resumable).
+        batches: endless iterator of batches (data.Batches, if the run shall be resumable).
         loss_fn: function (model, batch, generator) -> loss, a number or (B,). Draw its randomness from the generator.
         steps: length of the run in steps.
         seconds: length of the run in seconds.
@@ -210,19 +211,19 @@ def train(
         dtype: 16-bit type for autocast, or None for float32 (see half_precision).
         seed: decides the generator that loss_fn gets (on the CPU, so that every device sees the same numbers).
         checkpoint: path of a file to save the run in and to go on from if it exists, or None.
-        save_every: steps between two saves; the last one of `steps` is always saved.
+        save_every: steps between two saves; the end of the run is saved, too.
 
     Yields:
         Progress(step, loss, rate, seconds).
 
     Raises:
-        ValueError: neither steps nor seconds, or a number out of its range.
+        ValueError: neither steps nor seconds, a number out of its range, or batches that end before the run.
         TypeError: batches is no iterator.
         FloatingPointError: loss or gradient is not finite; the weights are still those of the step before.
     """
     check_run(batches, steps, seconds, warmup, clip, save_every)
     optimizers = make_optimizers(model) if optimizers is None else optimizers
-    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    peaks = [[group.setdefault("initial_lr", group["lr"]) for group in o.param_groups] for o in optimizers]
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     scaler = torch.amp.GradScaler(enabled=dtype == torch.float16 and device.type == "cuda")
@@ -241,7 +242,7 @@ def train(
                 group["lr"] = rate * lr
 
         with autocast(device, dtype):
-            loss = loss_fn(model, next(batches), generator).mean()
+            loss = loss_fn(model, next_batch(batches, step), generator).mean()
         check_finite("loss", loss, step + 1)
         scaler.scale(loss).backward()
         for optimizer in optimizers:
@@ -259,6 +260,8 @@ def train(
         if checkpoint and (step % save_every == 0 or step == steps):
             run.save(checkpoint, step, time.perf_counter() - start)
         yield Progress(step, loss.item(), rate, time.perf_counter() - start)
+    if checkpoint:
+        run.save(checkpoint, step, time.perf_counter() - start)
 
 
 def check_window(window):
@@ -278,6 +281,16 @@ def check_run(batches, steps, seconds, warmup, clip, save_every):
             raise ValueError(f"{name} is {value}; expected a positive number.")
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup is {warmup}; expected a share of the run, in [0, 1).")
+
+
+def next_batch(batches, step):
+    """The next batch, or a clear error where a generator would only say StopIteration."""
+    try:
+        return next(batches)
+    except StopIteration:
+        raise ValueError(
+            f"batches ended after {step} steps, before the run did; give an endless iterator, such as data.Batches."
+        ) from None
 
 
 def check_finite(name, value, step):

@@ -493,6 +493,23 @@ def test_the_time_of_a_resumed_run_counts_on(tmp_path, monkeypatch):
     history = list(Parts().train(None, loss_fn, seconds=10, checkpoint=path, save_every=4))
     assert [p.step for p in history] == [5, 6, 7, 8, 9, 10]
     assert [p.seconds for p in history] == pytest.approx([5, 6, 7, 8, 9, 10])
+    assert load_tensors(path)[1]["step"] == 10  # the end is saved, though 4 does not divide it
+    assert list(Parts().train(None, loss_fn, seconds=10, checkpoint=path, save_every=4)) == []
+
+
+def test_a_second_run_begins_with_the_first_rates_again():
+    """The first run leaves the optimisers with a rate near 0; that is not the peak of the next one."""
+    parts = Parts()
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in parts.optimizers]
+    _, second = list(parts.train()), list(parts.train())
+    assert [o.param_groups[0]["lr"] for o in parts.optimizers] == pytest.approx([second[-1].rate * p for p in peaks])
+
+
+def test_batches_that_end_too_early_are_named():
+    parts = Parts()
+    parts.batches = iter([next(parts.batches) for _ in range(3)])
+    with pytest.raises(ValueError, match="batches ended after 3 steps, before the run did"):
+        list(parts.train())
 
 
 @pytest.fixture
