@@ -341,6 +341,8 @@ def slides(notebook, path):
         kind = cell["metadata"].get("slideshow", {}).get("slide_type")
         if kind not in SLIDE_TYPES:
             yield k, f"slide_type is {kind!r}; set metadata.slideshow.slide_type to one of {sorted(SLIDE_TYPES)}"
+        if kind == "notes" and not "".join(cell["source"]).startswith("**Presenting:** "):
+            yield k, "a note does not begin with '**Presenting:** ', so a student cannot tell that it is for presenters"
     for title, cells in sections(notebook):
         if title.startswith(("Recap", "Further reading")):
             continue

@@ -1,5 +1,7 @@
 """Every lesson with its exercises solved: the solution that a reader can unfold stands in place of the stub, the whole
-lesson runs, and every exercise is told to be correct."""
+lesson runs, every exercise is told to be correct, and every widget draws at both ends and in the middle of its
+controls.
+"""
 
 import ast
 import os
@@ -62,6 +64,43 @@ def solved_notebook(path):
     return notebook, numbers
 
 
+WIDGET = re.compile(r"^(\w+) = widgets\.(?:explore|player)\((\w+)", re.MULTILINE)
+MOVE = """
+def _value(control, share):
+    if hasattr(control, "options"):
+        return control.options[round(share * (len(control.options) - 1))]
+    if isinstance(control.value, bool):
+        return share > 0.5
+    step = control.step
+    return type(control.value)(control.min + step * round(share * (control.max - control.min) / step))
+
+for _share in (0.0, 0.5, 1.0):
+    _values = {name: _value(control, _share) for name, control in CONTROLS.items()}
+    if "player(" in SOURCE:
+        DRAW(*_values.values())
+    else:
+        DRAW(**_values)
+    print("moved to", _values)
+"""
+
+
+def move_widgets(notebook):
+    """Adds to each widget's cell calls of what it draws with, at low, middle and high values. Returns those cells."""
+    moved = []
+    for cell in notebook.cells:
+        if "widget" in cell.metadata.get("tags", []):
+            found = WIDGET.search(cell.source)
+            assert found, f"a widget's cell does not read 'name = widgets.explore(draw, ...)': {cell.source}"
+            move = MOVE.replace("CONTROLS", found[1]).replace("DRAW", found[2]).replace("SOURCE", repr(cell.source))
+            cell.source += "\n" + move
+            moved.append(cell)
+    return moved
+
+
+def pictures(cell):
+    return sum("image/png" in output.get("data", {}) for output in cell.outputs)
+
+
 def test_solving_puts_the_solution_in_place_of_the_stub():
     stub = 'import math\n\n\ndef f(x):\n    """Doc."""\n    return ...\n\n\ncheck("00.1", f)'
     right = 'import math\n\ndef f(x):\n    return 2 * x\n\ncheck("00.1", f)'
@@ -82,6 +121,7 @@ def test_every_exercise_has_a_solution_for_its_stub(path):
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_solved_lesson_runs_and_is_told_to_be_correct(path, tmp_path):
     notebook, numbers = solved_notebook(path)
+    moved = move_widgets(notebook)
     folder = tmp_path / "notebooks"
     shutil.copytree(path.parent, folder, ignore=shutil.ignore_patterns(".*"))
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
@@ -97,3 +137,5 @@ def test_a_solved_lesson_runs_and_is_told_to_be_correct(path, tmp_path):
     for k, number in numbers.items():
         text = "".join(o.text for o in notebook.cells[k].outputs if o.get("name") == "stdout")
         assert f"{number} correct" in text, f"exercise {number} says: {text}"
+    for cell in moved:
+        assert pictures(cell) >= 3, f"{pictures(cell)} pictures from {cell.source}"
