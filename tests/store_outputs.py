@@ -21,6 +21,9 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm import tqdm
 
+from diffusion_lib.measured import circumstances
+from diffusion_lib.training import best_device
+
 ROOT = Path(__file__).resolve().parent.parent
 CELL_SECONDS = 300
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -134,7 +137,7 @@ def store(path, figure_folder):
 def main(arguments=None, root=ROOT):
     parser = argparse.ArgumentParser(prog="python course.py outputs", description=__doc__.split("\n")[0])
     parser.add_argument("lessons", nargs="*", metavar="NN", help="lesson numbers; all lessons if none is given")
-    parser.add_argument("--timings", type=Path, metavar="FILE", help="write {lesson: seconds} as JSON")
+    parser.add_argument("--timings", type=Path, metavar="FILE", help="write machine, date and seconds as JSON")
     options = parser.parse_args(arguments)
     paths = {path.name[:2]: path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
     chosen = [number.zfill(2) for number in options.lessons] or list(paths)
@@ -155,7 +158,8 @@ def main(arguments=None, root=ROOT):
                 tqdm.write(f"    {complaint}")
     if options.timings:
         seconds = {number: round(value, 1) for number, value in timings.items()}
-        write(options.timings, (json.dumps(seconds, indent=1) + "\n").encode())
+        result = circumstances(best_device()) | {"seconds": seconds}
+        write(options.timings, (json.dumps(result, indent=1) + "\n").encode())
     if not options.lessons and not failed:
         print("writing the demo's picture and film to figures/", flush=True)
         return subprocess.run([sys.executable, "-m", "diffusion_lib", "--folder", "figures"], cwd=root).returncode

@@ -28,7 +28,7 @@ def test_each_lesson_has_its_row_with_the_measured_minutes(path):
     title = ("".join(title)).split("\n")[0].removeprefix("# ")
     assert link == f"[{title}](notebooks/{path.name})"
     assert badge.endswith(f"/blob/main/notebooks/{path.name})")
-    seconds = json.loads((MEASURED / "lessons.json").read_text(encoding="utf8"))[number]
+    seconds = json.loads((MEASURED / "lessons.json").read_text(encoding="utf8"))["seconds"][number]
     assert minutes == f"{seconds / 60:.1f}"
 
 
