@@ -69,13 +69,20 @@ def even_times(batch_size, generator=None):
     return (torch.rand(1, generator=generator) + torch.arange(batch_size) / batch_size) % 1
 
 
-def middle_times(batch_size, generator=None):
-    """(B,) random times, more of them in the middle: the sigmoid of a standard normal (Esser et al. 2024, sec. 3.1).
+def middle_times(batch_size, generator=None, mean=0.5):
+    """(B,) random times, more of them in the middle: the sigmoid of a normal with variance 1 (Esser et al. 2024, sec.
+    3.1).
 
-    Near t = 0 and t = 1 there is little to learn, so that a short training does well to look there less often. Drawn in
-    equal slices, as in even_times.
+    Near t = 0 and t = 1 there is little to learn, so that a short training does well to look there less often. A mean
+    above 0 moves the middle towards the noise, where it is decided what a picture shows. Drawn in equal slices, as in
+    even_times.
+
+    Args:
+        batch_size: B.
+        generator: CPU torch.Generator or None.
+        mean: of the normal.
     """
-    return torch.special.ndtri(even_times(batch_size, generator)).sigmoid()
+    return (mean + torch.special.ndtri(even_times(batch_size, generator))).sigmoid()
 
 
 def check_solvable(target, schedule, t):

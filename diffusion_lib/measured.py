@@ -52,7 +52,7 @@ def circumstances(device):
     }
 
 
-def headline(device, seeds, progress, n=300, steps=25):
+def headline(device, seeds, progress, n=300, steps=50, eta=0.5):
     """Train from scratch for 60 seconds, and for 500 steps; for each seed measure plain and guided samples."""
     rows = []
     for seed in seeds:
@@ -61,7 +61,7 @@ def headline(device, seeds, progress, n=300, steps=25):
             model, history = pretrained.train_digits(**budget, seed=seed, device=device)
             row = {"seed": seed, "budget": budget, "seconds": round(time.perf_counter() - begin, 1)}
             row |= {"steps": len(history), "images": len(history) * pretrained.BATCH_SIZE}
-            for way, result in pretrained.quality(model, n, steps, seed).items():
+            for way, result in pretrained.quality(model, n, steps, eta, seed).items():
                 row[way] = {key: result[key] for key in ("accuracy", "frechet")}
             rows.append(row)
             progress(str(row))
@@ -72,7 +72,8 @@ def headline(device, seeds, progress, n=300, steps=25):
             way: {key: mean_and_worst([row[way][key] for row in chosen], key) for key in ("accuracy", "frechet")}
             for way in ("plain", "guided", "guided everywhere")
         }
-    return {"n": n, "sampler": f"ddim, {steps} steps", "floor": result["floor"], "summary": summary, "rows": rows}
+    sampler = f"ddim, {steps} steps, eta {eta}"
+    return {"n": n, "sampler": sampler, "floor": result["floor"], "summary": summary, "rows": rows}
 
 
 def mean_and_worst(values, key):

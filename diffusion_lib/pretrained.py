@@ -26,8 +26,8 @@ from .schedules import Cosine
 from .targets import V
 from .training import EMA, autocast, best_device, half_precision, load_tensors, save_tensors, to_device, train
 
-BATCH_SIZE = 64
-STEPS = 5000
+BATCH_SIZE = 128
+STEPS = 4000
 
 
 def new_digits_model(seed=0):
@@ -68,63 +68,65 @@ def train_digits(steps=None, seconds=None, seed=0, device="cpu", progress=None):
     return model.eval(), history
 
 
-def guided(model, label, scale=2.0, limit=0.9):
-    """A denoiser for these labels (B,) with classifier-free guidance up to t = limit, and x_0 kept in [-1, 1].
+def guided(model, label, scale=2.0, interval=(0.5, 0.8)):
+    """A denoiser for these labels (B,) with classifier-free guidance in an interval of times, and x_0 kept in [-1, 1].
 
     Args:
         model: a Denoiser with labels.
         label: (B,) classes, on the model's device.
         scale: of guidance, 1 for none.
-        limit: the latest time with guidance; 1 guides everywhere.
+        interval: (low, high), the times with guidance; (0, 1) guides everywhere.
     """
     plain = partial(model, label=label)
     if scale == 1:
         return clip(plain)
-    return clip(limited(classifier_free(plain, model, scale), plain, limit))
+    return clip(limited(classifier_free(plain, model, scale), plain, *interval))
 
 
-def sample_digits(model, label, scale=2.0, limit=0.9, steps=50, seed=0):
+def sample_digits(model, label, scale=2.0, interval=(0.5, 0.8), steps=50, eta=0.5, seed=0):
     """Digits (B, 1, 28, 28) of the classes label (B,), with DDIM.
 
     Args:
-        model, label, scale, limit: as for `guided`.
-        steps: calls of the denoiser.
+        model, label, scale, interval: as for `guided`.
+        steps: steps of the sampler.
+        eta: share of fresh noise (lesson 06), 0 for none.
         seed: decides the noise, the same on every device.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = samplers.start_noise(model.schedule, (len(label), 1, 28, 28), generator, label.device)
+    denoiser, times = guided(model, label, scale, interval), samplers.time_grid(steps)
     with autocast(label.device, half_precision(label.device)):
-        times = samplers.time_grid(steps)
-        return samplers.last(samplers.ddim(guided(model, label, scale, limit), model.schedule, noise, times))
+        return samplers.last(samplers.ddim(denoiser, model.schedule, noise, times, eta, generator)).float()
 
 
 @torch.no_grad()
-def measure(model, n=300, scale=2.0, limit=0.9, steps=50, seed=0):
+def measure(model, n=300, scale=2.0, interval=(0.5, 0.8), steps=50, eta=0.5, seed=0):
     """Class accuracy and Frechet distance of n guided samples, and the distance of n real digits as the floor.
 
     Returns:
-        dict with n, scale, limit, steps, accuracy, frechet, floor.
+        dict with n, scale, interval, steps, eta, accuracy, frechet, floor.
     """
     device = next(model.parameters()).device
     label = torch.arange(n, device=device) % 10
-    samples = sample_digits(model, label, scale, limit, steps, seed).float().cpu()
+    samples = sample_digits(model, label, scale, interval, steps, eta, seed).cpu()
     judge = classifier()
     real, held_out = judge.features(data.digits("train")[0]), judge.features(data.digits("held_out")[0][:n])
     return {
         "n": n,
         "scale": scale,
-        "limit": limit,
+        "interval": list(interval),
         "steps": steps,
+        "eta": eta,
         "accuracy": round(metrics.accuracy(judge, samples, label.cpu()), 4),
         "frechet": round(metrics.frechet_distance(judge.features(samples), real), 3),
         "floor": round(metrics.frechet_distance(held_out, real), 3),
     }
 
 
-def quality(model, n=300, steps=50, seed=0):
-    """`measure` for plain samples, for guidance of scale 2 up to t = 0.9, and for guidance everywhere."""
-    ways = {"plain": (1.0, 1.0), "guided": (2.0, 0.9), "guided everywhere": (2.0, 1.0)}
-    return {name: measure(model, n, scale, limit, steps, seed) for name, (scale, limit) in ways.items()}
+def quality(model, n=300, steps=50, eta=0.5, seed=0):
+    """`measure` for plain samples, for guidance of scale 2 in its interval, and for guidance at all times."""
+    ways = {"plain": (1.0, (0, 1)), "guided": (2.0, (0.5, 0.8)), "guided everywhere": (2.0, (0, 1))}
+    return {name: measure(model, n, scale, interval, steps, eta, seed) for name, (scale, interval) in ways.items()}
 
 
 def weights_file(name):

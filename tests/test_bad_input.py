@@ -287,7 +287,8 @@ TABLE = {
         "scale is -1; expected at least 0",
     ),
     "a scale that is nan": (lambda: guidance.classifier_free(silent, silent, math.nan), ValueError, "scale is nan"),
-    "a limit that is no time": (lambda: guidance.limited(silent, silent, 1.5), ValueError, "limit is 1.5; expected"),
+    "a limit that is no time": (lambda: guidance.limited(silent, silent, 0, 1.5), ValueError, "0 to 1.5; expected"),
+    "limits in reverse": (lambda: guidance.limited(silent, silent, 0.8, 0.5), ValueError, "0.8 to 0.5; expected"),
     "an empty range": (lambda: guidance.clip(silent, 1.0, -1.0), ValueError, "expected low < high"),
     "dropping more than all": (
         lambda: guidance.drop_labels(LABEL, 10, 1.2),

@@ -249,16 +249,17 @@ def test_each_even_time_alone_is_uniform():
     agree((t > 0.9).double(), 0.1)
 
 
-def test_middle_times_are_the_sigmoid_of_a_standard_normal():
-    """Esser et al. 2024, sec. 3.1: logit(t) has mean 0, variance 1, fourth moment 3, for each time of a batch."""
+@pytest.mark.parametrize("mean", [0.5, -1.0])
+def test_middle_times_are_the_sigmoid_of_a_normal(mean):
+    """Esser et al. 2024, sec. 3.1: logit(t) has its mean, variance 1, fourth moment 3, for each time of a batch."""
     generator = seeded(4)
-    t = torch.stack([middle_times(4, generator) for _ in range(8000)]).double()
+    t = torch.stack([middle_times(4, generator, mean=mean) for _ in range(8000)]).double()
     assert ((t >= 0) & (t <= 1)).all()
-    z = torch.logit(t)
+    z = torch.logit(t) - mean
     for power, moment in [(1, 0.0), (2, 1.0), (4, 3.0)]:
         agree(z**power, moment)
     # and a batch covers them evenly: one time in each quarter of the distribution
-    edges = torch.sigmoid(torch.tensor([-0.67449, 0.0, 0.67449]).double())
+    edges = torch.sigmoid(mean + torch.tensor([-0.67449, 0.0, 0.67449]).double())
     assert torch.equal(torch.bucketize(t, edges).sort(1).values, torch.arange(4).expand(8000, 4))
 
 

@@ -92,10 +92,10 @@ def test_guidance_takes_any_denoiser():
     torch.testing.assert_close(classifier_free(data, data, 3.0)(x_t, 0.5), data(x_t, 0.5))
 
 
-def test_limited_guidance_stops_where_noise_hides_everything():
+def test_limited_guidance_holds_in_its_interval_only():
     guided, plain = (lambda x_t, t: x_t + 1), (lambda x_t, t: x_t - 1)
-    x_t, both = torch.zeros(2, 3), limited(guided, plain, 0.7)
-    for t, expected in [(0.1, 1), (0.7, 1), (torch.tensor(0.70001), -1), (1.0, -1)]:
+    x_t, both = torch.zeros(2, 3), limited(guided, plain, 0.4, 0.7)
+    for t, expected in [(0.1, -1), (0.4, 1), (0.7, 1), (torch.tensor(0.70001), -1), (1.0, -1)]:
         assert (both(x_t, t) == expected).all()
 
 

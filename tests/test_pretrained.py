@@ -112,8 +112,9 @@ def test_the_loss_draws_middle_times_fresh_noise_and_drops_one_label_in_ten():
     same_x_0, t, noise, given = model.given
     assert same_x_0 is x_0 and noise.shape == x_0.shape
     agree(noise.flatten()[:100_000] ** 2, 1.0)
-    agree(t, 0.5)
-    agree(torch.logit(t.double()) ** 2, 1.0)
+    z = torch.logit(t.double()) - 0.5  # more noisy times than clean ones
+    agree(z, 0.0)
+    agree(z**2, 1.0)
     agree((given == 10).double(), 0.1)
     assert (given[given != 10] == label[given != 10]).all()
 
@@ -184,14 +185,14 @@ def test_the_command_measures_the_weights_that_it_writes(tmp_path, monkeypatch):
     small(monkeypatch)
     measured = []
 
-    def measure(model, n, scale, limit, steps, seed):
-        measured.append((model, (scale, limit)))
+    def measure(model, n, scale, interval, steps, eta, seed):
+        measured.append((model, (scale, interval)))
         return {"n": n}
 
     monkeypatch.setattr(pretrained, "measure", measure)
     pretrained.main(["digits", "--steps", "2", "--folder", str(tmp_path)])
     tensors, card = training.load_tensors(tmp_path / "digits.safetensors")
-    assert [way for _, way in measured] == [(1.0, 1.0), (2.0, 0.9), (2.0, 1.0)]
+    assert [way for _, way in measured] == [(1.0, (0, 1)), (2.0, (0.5, 0.8)), (2.0, (0, 1))]
     assert {"plain", "guided", "guided everywhere"} <= card["quality"].keys()
     for name, value in measured[0][0].state_dict().items():
         assert torch.equal(value, tensors[name].float())
