@@ -313,6 +313,11 @@ TABLE = {
         TypeError,
         r"batches is a list; expected an iterator: data.Batches, or iter\(yours\)",
     ),
+    "batches that have ended": (
+        lambda: training.next_batch(iter([]), 7),
+        ValueError,
+        "ended after 7 steps, before the run",
+    ),
     "an average of nothing": (lambda: training.EMA(mlp(), 0.0), ValueError, r"window is 0.0; expected .*\(0, 1\]"),
     "a device that is none": (lambda: training.half_precision("gpu"), RuntimeError, "(?s)cpu, cuda.*gpu"),
     "weights that are not there": (
