@@ -47,8 +47,8 @@ def classifier_free(conditional, unconditional, scale):
 def limited(guided, plain, low, high):
     """Follow `guided` at times from low to high, and `plain` at all others (Kynkaanniemi et al. 2024).
 
-    At high noise guidance narrows the choice of samples, at low noise it only costs calls. For the shipped digit model
-    this lowers the Frechet distance of guided samples; its card has both numbers.
+    For the shipped digit model this lowers the Frechet distance of guided samples; its card has both numbers. Outside
+    the interval a step takes one call instead of two.
 
     Args:
         guided, plain: denoisers.
