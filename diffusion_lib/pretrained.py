@@ -28,6 +28,7 @@ from .training import EMA, autocast, best_device, half_precision, load_tensors, 
 
 BATCH_SIZE = 128
 STEPS = 4000
+INTERVAL = (0.5, 0.8)  # times with guidance; see the card for what that buys
 
 
 def new_digits_model(seed=0):
@@ -68,7 +69,7 @@ def train_digits(steps=None, seconds=None, seed=0, device="cpu", progress=None):
     return model.eval(), history
 
 
-def guided(model, label, scale=2.0, interval=(0.5, 0.8)):
+def guided(model, label, scale=2.0, interval=INTERVAL):
     """A denoiser for these labels (B,) with classifier-free guidance in an interval of times, and x_0 kept in [-1, 1].
 
     Args:
@@ -83,7 +84,7 @@ def guided(model, label, scale=2.0, interval=(0.5, 0.8)):
     return clip(limited(classifier_free(plain, model, scale), plain, *interval))
 
 
-def sample_digits(model, label, scale=2.0, interval=(0.5, 0.8), steps=50, eta=0.5, seed=0):
+def sample_digits(model, label, scale=2.0, interval=INTERVAL, steps=50, eta=0.5, seed=0):
     """Digits (B, 1, 28, 28) of the classes label (B,), with DDIM.
 
     Args:
@@ -100,7 +101,7 @@ def sample_digits(model, label, scale=2.0, interval=(0.5, 0.8), steps=50, eta=0.
 
 
 @torch.no_grad()
-def measure(model, n=300, scale=2.0, interval=(0.5, 0.8), steps=50, eta=0.5, seed=0):
+def measure(model, n=300, scale=2.0, interval=INTERVAL, steps=50, eta=0.5, seed=0):
     """Class accuracy and Frechet distance of n guided samples, and the distance of n real digits as the floor.
 
     Returns:
@@ -125,7 +126,7 @@ def measure(model, n=300, scale=2.0, interval=(0.5, 0.8), steps=50, eta=0.5, see
 
 def quality(model, n=300, steps=50, eta=0.5, seed=0):
     """`measure` for plain samples, for guidance of scale 2 in its interval, and for guidance at all times."""
-    ways = {"plain": (1.0, (0, 1)), "guided": (2.0, (0.5, 0.8)), "guided everywhere": (2.0, (0, 1))}
+    ways = {"plain": (1.0, (0, 1)), "guided": (2.0, INTERVAL), "guided everywhere": (2.0, (0, 1))}
     return {name: measure(model, n, scale, interval, steps, eta, seed) for name, (scale, interval) in ways.items()}
 
 

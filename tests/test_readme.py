@@ -40,6 +40,12 @@ def test_the_headline_is_the_measured_one():
             summary = measured["summary"][budget]["guided"][key]
             assert f"{summary['mean']:.2f} (worst {summary['worst']:.2f})" in row
     assert f"{measured['floor']:.2f}" in README
+    low, high = pretrained.INTERVAL
+    sampler = measured["sampler"].replace("ddim", "DDIM")
+    assert f"scale 2 between t = {low} and {high}; {sampler}" in README
+    assert len({row["seed"] for row in measured["rows"]}) == 5 and "over five seeds" in README
+    steps = [row["steps"] for row in measured["rows"] if "seconds" in row["budget"]]
+    assert f"60 seconds ({min(steps)} to {max(steps)} steps)" in README
 
 
 def test_links_and_pictures_exist():
