@@ -47,7 +47,7 @@ def digits_loss(model, batch, generator):
     return model.loss(x_0, t, noise, label=label)
 
 
-def train_digits(steps=None, seconds=None, seed=0, device="cpu", progress=None):
+def train_digits(steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=BATCH_SIZE):
     """Train the digit model from scratch: the recipe of lesson 04 and of the shipped weights.
 
     Args:
@@ -55,13 +55,14 @@ def train_digits(steps=None, seconds=None, seed=0, device="cpu", progress=None):
         seed: decides initial weights, order of the data and noise.
         device: where to train.
         progress: function that wraps the generator of Progress, such as tqdm, or None.
+        batch_size: digits in a step; more of them cost time and make the step more certain.
 
     Returns:
         the model with its averaged weights, the list of Progress.
     """
     model = to_device(new_digits_model(seed), device)
     x_0, label = data.digits("train")
-    batches = data.Batches(x_0.to(device), label.to(device), BATCH_SIZE, seed=seed)
+    batches = data.Batches(x_0.to(device), label.to(device), batch_size, seed=seed)
     ema = EMA(model)
     run = train(model, batches, digits_loss, steps, seconds, ema=ema, dtype=half_precision(device), seed=seed)
     history = list(run if progress is None else progress(run))

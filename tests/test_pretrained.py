@@ -128,14 +128,13 @@ def small(monkeypatch):
             return Denoiser(UNet(1, (8, 8), labels=10, condition_dim=16), Cosine(), V)
 
     monkeypatch.setattr(pretrained, "new_digits_model", new_digits_model)
-    monkeypatch.setattr(pretrained, "BATCH_SIZE", 8)
 
 
 def check_training_returns_the_average(monkeypatch):
     """The weights that come back are the EMA's: here, after one step, w_0 + (w_1 - w_0) / 1.12."""
     small(monkeypatch)
     monkeypatch.setattr(pretrained, "half_precision", lambda device: None)
-    model, history = pretrained.train_digits(steps=1)
+    model, history = pretrained.train_digits(steps=1, batch_size=8)
     before, raw = (pretrained.new_digits_model() for _ in range(2))
     x_0, label = data.digits("train")
     next(training.train(raw, data.Batches(x_0, label, 8, seed=0), pretrained.digits_loss, 1, seed=0))
@@ -157,7 +156,7 @@ def test_training_shows_its_progress(monkeypatch):
             seen.append(p.step)
             yield p
 
-    pretrained.train_digits(steps=3, progress=progress)
+    pretrained.train_digits(steps=3, progress=progress, batch_size=8)
     assert seen == [1, 2, 3]
 
 

@@ -44,8 +44,12 @@ def test_the_headline_is_the_measured_one():
     sampler = measured["sampler"].replace("ddim", "DDIM")
     assert f"scale 2 between t = {low} and {high}; {sampler}" in README
     assert len({row["seed"] for row in measured["rows"]}) == 5 and "over five seeds" in README
-    steps = [row["steps"] for row in measured["rows"] if "seconds" in row["budget"]]
-    assert f"60 seconds ({min(steps)} to {max(steps)} steps)" in README
+    runs = {budget: [row for row in measured["rows"] if budget in row["budget"]] for budget in ("seconds", "steps")}
+    assert [{row["batch_size"] for row in rows} for rows in runs.values()] == [{128}, {256}]
+    steps = [row["steps"] for row in runs["seconds"]]
+    assert f"60 seconds ({min(steps)} to {max(steps)} steps of 128 digits)" in README
+    seconds = [row["seconds"] for row in runs["steps"]]
+    assert f"500 steps of 256 digits ({min(seconds):.0f} to {max(seconds):.0f} seconds)" in README
 
 
 def test_links_and_pictures_exist():
