@@ -13,7 +13,7 @@ def main(arguments=None):
     """Sample digits with the shipped weights and write digits.png and film.gif."""
     parser = argparse.ArgumentParser(prog="python -m diffusion_lib", description="Sample 64 digits from noise.")
     parser.add_argument("--folder", type=Path, default=Path("."), help="where digits.png and film.gif go")
-    parser.add_argument("--steps", type=int, default=50, help="calls of the network")
+    parser.add_argument("--steps", type=int, default=50, help="steps of the sampler")
     parser.add_argument("--scale", type=float, default=2.0, help="guidance scale, 1 for none")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

@@ -83,7 +83,7 @@ def accuracy(classifier, x, label):
     """Share of images x (N, 1, 28, 28) in which the classifier sees the class label (N,)."""
     if len(x) != len(label):
         raise ValueError(f"{len(x)} images and {len(label)} labels; expected one label for each image.")
-    return float((classifier(x).argmax(1) == label.to(x.device)).double().mean())
+    return float((classifier(x).argmax(1).cpu() == label.cpu()).double().mean())
 
 
 def frechet_distance(features_a, features_b):

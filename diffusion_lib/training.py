@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -32,12 +33,26 @@ class Progress(NamedTuple):
 
 
 def best_device():
-    """cuda, then mps, then cpu: the first that this machine has."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
+    """cuda, then mps, then cpu: the first that this machine has and that can calculate.
+
+    The environment variable DIFFUSION_DEVICE overrules it. A GPU that is there but does not work (one too old for this
+    PyTorch, say) is named in a warning and left out.
+    """
+    if chosen := os.environ.get("DIFFUSION_DEVICE"):
+        return torch.device(chosen)
+    for name, there in [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())]:
+        try:
+            if there and calculates(name):
+                return torch.device(name)
+        except RuntimeError as error:
+            warnings.warn(f"{name} is there and does not work, so the CPU is used: {error}", stacklevel=2)
     return torch.device("cpu")
+
+
+def calculates(device):
+    """Whether a small product comes out right on this device; raises RuntimeError where nothing runs at all."""
+    ones = torch.ones(8, 8, device=device)
+    return (ones @ ones).sum().item() == 8**3
 
 
 def half_precision(device):
@@ -70,7 +85,7 @@ def to_device(model, device, compile=False):
     else:
         model = model.to(device)
     if compile:
-        model.compile()
+        getattr(model, "network", model).compile()  # a Denoiser calls its network, in training and in sampling
     return model
 
 
@@ -228,6 +243,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     scaler = torch.amp.GradScaler(enabled=dtype == torch.float16 and device.type == "cuda")
     run = Run(model, optimizers, ema, batches, generator, scaler)
+    model.zero_grad()  # nothing may be left of what came before
     step, before = run.load(checkpoint) if checkpoint and Path(checkpoint).exists() else (0, 0.0)
     start = time.perf_counter() - before
 
@@ -248,14 +264,15 @@ def train(
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-        if not scaler.is_enabled():  # a scaler leaves out such a step by itself
+        too_large = scaler.is_enabled() and not torch.isfinite(norm) and scaler.get_scale() > 1
+        if not too_large:  # for float16; else leave the step out, and update() lowers the scale of the loss
             check_finite("gradient's norm", norm, step + 1)
-        for optimizer in optimizers:
-            scaler.step(optimizer)
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                scaler.step(optimizer)
+            if ema is not None:
+                ema.update()
         scaler.update()
-        if ema is not None:
-            ema.update()
+        model.zero_grad()
         step += 1
         if checkpoint and (step % save_every == 0 or step == steps):
             run.save(checkpoint, step, time.perf_counter() - start)
@@ -414,7 +431,8 @@ def load_tensors(path):
         raise FileNotFoundError(f"there is no file {path}; look at the folder and the spelling.")
     try:
         with safe_open(path, "pt") as file:
-            tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+            # Copies: what lies in the file would keep it open, and Windows does not replace open files.
+            tensors, header = {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata()
         if header["sha256"] != fingerprint(tensors, header["header"]):
             raise ValueError("its numbers were altered since it was written")
         return tensors, json.loads(header["header"])

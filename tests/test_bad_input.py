@@ -482,6 +482,7 @@ def test_every_public_function_is_in_the_table():
         "make_optimizers": "takes any module",
         "autocast": "torch's own error",
         "best_device": "no arguments",
+        "calculates": "torch's own error",
         "to_device": "torch's own error",
         "learning_rate_share": "numbers of the loop",
         "save_tensors": "what load_tensors refuses",

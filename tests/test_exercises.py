@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diffusion_lib import exercises
-from diffusion_lib.exercises import Exercise, Untouched, ask, ask_tensor, check, compare, describe, verdict
+from diffusion_lib.exercises import Exercise, Unfinished, Untouched, ask, ask_tensor, check, compare, describe, verdict
 
 from .conftest import normal
 
@@ -51,6 +51,35 @@ def look(answer):
 def toy(monkeypatch):
     exercise = Exercise(test=look, solution=twice, mistakes={"three": (lambda x: 3 * x, "Three")}, remark="Well done.")
     monkeypatch.setattr(exercises, "find", lambda number: exercise)
+
+
+def test_the_variances_may_come_from_the_schedule_s_own_betas():
+    def from_betas(schedule, T):
+        large = schedule.betas(T)
+        signal = (1 - large).cumprod(0)
+        small = large * (1 - torch.cat([signal.new_ones(1), signal[:-1]])) / (1 - signal)
+        return small, large, int((small / large < 0.9).sum())
+
+    assert verdict(ALL["05.3"], from_betas) is None
+
+
+def test_results_that_are_still_open_are_named(capsys):
+    undress = ALL["02.2"].solution
+
+    def half(*inputs):
+        from_noise, _, from_score, _ = undress(*inputs)
+        return from_noise, ..., from_score, ...
+
+    def half_wrong(*inputs):
+        from_noise, *_ = undress(*inputs)
+        return -from_noise, ..., ..., ...
+
+    assert said(capsys, "02.2", half) == (
+        "not yet. What you have is right. Of its 4 results these are still `...`: number 2, 4."
+    )
+    assert "noise" in said(capsys, "02.2", half_wrong) and "right" not in said(capsys, "02.2", half_wrong)
+    assert said(capsys, "00.2", lambda alpha_bar: (alpha_bar**0.5, ...)).endswith("still `...`: number 2.")
+    assert said(capsys, "02.2", lambda *inputs: (..., ..., ..., ...)).startswith("not attempted yet.")
 
 
 def test_the_toy_s_messages(toy, capsys):
@@ -99,7 +128,9 @@ def test_a_fault_of_the_check_itself_is_a_message(capsys, monkeypatch):
 
 def test_ask_notices_a_stub_among_several_results():
     with pytest.raises(Untouched):
-        ask(lambda x: (x, ...), 1)
+        ask(lambda x: (..., ...), 1)
+    with pytest.raises(Unfinished, match="Of its 3 results these are still `...`: number 2, 3"):
+        ask(lambda x: (x, ..., ...), 1)
     assert ask(lambda x, y=0: (x, y), 1, y=2) == (1, 2)
 
 

@@ -396,9 +396,21 @@ MUSEUM = {
     ),
     "gradients that pile up": (
         training,
-        "            optimizer.zero_grad()\n",
-        "            pass\n",
+        "        model.zero_grad()\n        step += 1\n",
+        "        step += 1\n",
         on_training.test_gradients_do_not_pile_up,
+    ),
+    "a step that overflowed for one optimiser is taken by the other": (
+        training,
+        "scaler.get_scale() > 1\n        if not too_large:",
+        "scaler.get_scale() > 1\n        norm = torch.ones(()) if too_large else norm\n        if True:",
+        with_monkeypatch(on_training.test_a_step_that_overflows_for_one_optimizer_is_left_out_for_all, float("inf")),
+    ),
+    "gradients of an earlier run stay": (
+        training,
+        "    model.zero_grad()  # nothing",
+        "    # nothing",
+        on_training.test_a_run_after_one_that_stopped_is_not_spoilt_by_its_gradients,
     ),
     "gradients not clipped": (
         training,
@@ -492,8 +504,11 @@ MUSEUM = {
         with_monkeypatch(on_pretrained.test_measure_prints_the_floor_beside_the_distance),
     ),
 }
-# A label without a row is seen when the table is asked for it.
-CRASHES = {"null label missing from the table": IndexError}
+# A label without a row is seen when the table is asked for it; `train` itself refuses gradients that are not finite.
+CRASHES = {
+    "null label missing from the table": IndexError,
+    "gradients of an earlier run stay": FloatingPointError,
+}
 
 
 def functions(namespace):

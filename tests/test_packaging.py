@@ -81,10 +81,10 @@ def test_the_wheel_carries_code_data_weights_and_notices(wheel):
     expected = {path.relative_to(ROOT).as_posix() for path in LIBRARY}
     for folder in ("assets", "weights"):
         kinds = (".npz", ".safetensors", ".json", ".md")
-        files = [path for path in (PACKAGE / folder).iterdir() if path.suffix in kinds]
+        files = [path for path in (PACKAGE / folder).rglob("*") if path.suffix in kinds]
         assert {".npz", ".safetensors"} & {path.suffix for path in files}, f"nothing is shipped in {folder}/"
         expected |= {path.relative_to(ROOT).as_posix() for path in files}
-    assert "diffusion_lib/assets/digits.npz" in expected
+    assert {"diffusion_lib/assets/digits.npz", "diffusion_lib/assets/measured/headline.json"} <= expected
     assert any(name.startswith("diffusion_lib/exercises/") for name in expected)
     assert expected <= wheel["names"], expected - wheel["names"]
     assert any(name.endswith("/LICENSE") for name in wheel["names"])

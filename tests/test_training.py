@@ -230,10 +230,103 @@ def test_the_16_bit_type_fits_the_machine(monkeypatch):
 
 
 def test_the_best_device_is_the_first_there_is(monkeypatch):
+    monkeypatch.setattr(training, "calculates", lambda device: True)
     for cuda, mps, right in [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda c=cuda: c)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda m=mps: m)
         assert training.best_device().type == right
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("DIFFUSION_DEVICE", "cpu")
+    assert training.best_device().type == "cpu"
+
+
+def test_a_device_that_cannot_calculate_is_left_out_with_a_warning(monkeypatch):
+    def calculates(device):
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    assert training.calculates("cpu")
+    monkeypatch.setattr(training, "calculates", calculates)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.warns(UserWarning, match="cuda is there and does not work.*no kernel image"):
+        assert training.best_device().type == "cpu"
+
+
+def test_compiling_reaches_the_network_that_training_calls():
+    model = Denoiser(MLP(features=1), Cosine(), V)
+    assert training.to_device(model, "cpu", compile=True).network._compiled_call_impl is not None
+
+
+class Overflow(nn.Module):
+    """One weight for each of two optimisers; `factors` scale the gradient of the first, step by step."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.0))
+
+
+def overflowing_run(monkeypatch, factors, steps):
+    """`train` with a scaler as on an old GPU, on the CPU, without half precision."""
+    scaler, made = torch.amp.GradScaler, []
+
+    def on_cpu(enabled):
+        made.append(scaler("cpu", init_scale=8.0))
+        return made[-1]
+
+    monkeypatch.setattr(torch.amp, "GradScaler", on_cpu)
+    model, factors = Overflow(), iter(factors)
+    ema = EMA(model)
+
+    def loss(model, batch, generator):
+        hooked = model.first * 1.0
+        factor = next(factors)
+        hooked.register_hook(lambda gradient: gradient * factor)
+        return hooked + model.second
+
+    optimizers = [torch.optim.SGD([p], lr=0.1) for p in (model.first, model.second)]
+    run = train(model, iter([None] * 99), loss, steps, optimizers=optimizers, ema=ema, warmup=0.0)
+    return model, ema, made, run
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_a_step_that_overflows_for_one_optimizer_is_left_out_for_all(bad, monkeypatch):
+    model, ema, made, run = overflowing_run(monkeypatch, [1, bad, 1], 3)
+    next(run)
+    before = [p.item() for p in model.parameters()]
+    assert all(value < 1 for value in before)
+    next(run)
+    assert [p.item() for p in model.parameters()] == before and ema.step == 1
+    assert made[0].get_scale() == 4.0
+    next(run)
+    assert all(p.item() < value for p, value in zip(model.parameters(), before)) and ema.step == 2
+
+
+def test_overflow_that_no_scale_cures_stops_the_run(monkeypatch):
+    model, _, _, run = overflowing_run(monkeypatch, [float("nan")] * 9, 9)
+    with pytest.raises(FloatingPointError, match="gradient's norm became nan in step 4"):
+        list(run)
+    assert [p.item() for p in model.parameters()] == [1.0, 1.0]
+
+
+def test_a_run_after_one_that_stopped_is_not_spoilt_by_its_gradients():
+    model = Overflow()
+
+    def loss(factor):
+        return lambda model, batch, generator: (model.first + model.second) * factor
+
+    with pytest.raises(FloatingPointError, match="gradient's norm"):
+        list(train(model, iter([0]), lambda m, b, g: (m.first - 1).abs().sqrt() + m.second, 1))
+    history = list(train(model, iter([0, 0]), loss(1.0), 2))
+    assert len(history) == 2 and all(p.isfinite() for p in model.parameters())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux which files are open")
+def test_a_checkpoint_that_was_read_is_not_kept_open(tmp_path):
+    path = tmp_path / "kept.safetensors"
+    save_tensors(path, {"x": torch.arange(5000.0)}, {})
+    tensors, _ = load_tensors(path)
+    assert path.name not in Path("/proc/self/maps").read_text()
+    assert tensors["x"][-1] == 4999
 
 
 def test_autocast_changes_matrix_products_or_nothing():

@@ -39,6 +39,15 @@ class Wrong(Exception):
     """The answer failed in a way that `test` need not look at: it raised, or it is no tensor."""
 
 
+class Unfinished(Wrong):
+    """Some of the results are there, others are still `...`; `results` has them all."""
+
+    def __init__(self, results):
+        open_ones = ", ".join(str(k) for k, part in enumerate(results, 1) if part is ...)
+        super().__init__(f"Of its {len(results)} results these are still `...`: number {open_ones}.")
+        self.results = results
+
+
 def check(number, answer):
     """Print what is to be said of the answer to an exercise.
 
@@ -96,6 +105,7 @@ def ask(answer, *inputs, **options):
 
     Raises:
         Untouched: it returns `...`.
+        Unfinished: it returns several results, and some are `...`.
         Wrong: it is no function, or it raises; with the line where that happened.
     """
     if not callable(answer):
@@ -111,8 +121,10 @@ def ask(answer, *inputs, **options):
             f"Called with {shapes}, it stops with {type(error).__name__}: {first_line(error)}{where}"
         ) from error
     parts = result if isinstance(result, tuple) else (result,)
-    if any(part is ... for part in parts):
+    if all(part is ... for part in parts):
         raise Untouched
+    if any(part is ... for part in parts):
+        raise Unfinished(parts)
     if result is None:
         raise Wrong("It returns None: is the return missing?")
     return result

@@ -7,7 +7,7 @@ import torch
 from ..denoisers import exact_mixture
 from ..forward import add_noise
 from ..schedules import Betas, Cosine, Linear
-from . import Exercise, Wrong, ask, ask_tensor, compare
+from . import Exercise, Unfinished, Wrong, ask, ask_tensor, compare
 
 # What the tests draw with; their seed is fresh, so that no answer can know the numbers
 
@@ -187,15 +187,22 @@ def test_undress(answer):
         alpha_t, sigma_t = schedule.scales(t, like=x_0)
         x_t = alpha_t * x_0 + sigma_t * noise
         inputs = noise, alpha_t * noise - sigma_t * x_0, -noise / sigma_t, noise - x_0, x_t, alpha_t, sigma_t
-        results = ask(answer, *inputs)
+        try:
+            results, unfinished = ask(answer, *inputs), None
+        except Unfinished as error:
+            results, unfinished = error.results, error
         if not isinstance(results, tuple) or len(results) != 4:
             raise Wrong("Four results are expected, with commas: x_0 from noise, from v, from score and from flow.")
         for place, (coat, got) in enumerate(zip(coats, results)):
+            if got is ...:
+                continue
             got = ask_tensor(lambda got=got: got, shape=x_0.shape)
             slips = {words: value(*inputs) for where, words, value in COAT_SLIPS.values() if where == place}
             symptom = compare(got, x_0, slips, what=f"x_0 from {coat}")
             if symptom:
                 return symptom
+        if unfinished:
+            return f"What you have is right. {unfinished}"
 
 
 # 02.3

@@ -211,7 +211,7 @@ FAULTS = {
 }
 CANDIDATES = [*FAULTS.values(), "data not scaled", "gradients never zeroed"]
 EVIDENCE = {
-    "A": "Look at A's points: do they lie where data lies, and does a colour stay together?",
+    "A": "Look at A's points: the noise is gone and nothing is far out; does a colour stay together?",
     "B": "Look at B's points: the colours are roughly in their places, but some noise is left. What would tell the "
     "network how much to take out?",
     "C": "Look at C's curve before its points: what does the loss do after a good beginning?",
