@@ -53,6 +53,12 @@ def toy(monkeypatch):
     monkeypatch.setattr(exercises, "find", lambda number: exercise)
 
 
+def test_the_length_of_ddpm_s_chain_is_the_one_that_the_solution_names():
+    """The notebook's text says 457."""
+    assert ALL["01.4"].solution(1e-4, 0.02, 0.01) == 457
+    assert "it is 457" in (FOLDER.parents[1] / "notebooks" / "01_forward_noising.ipynb").read_text(encoding="utf8")
+
+
 def test_the_variances_may_come_from_the_schedule_s_own_betas():
     def from_betas(schedule, T):
         large = schedule.betas(T)

@@ -106,10 +106,11 @@ def ask(answer, *inputs, **options):
     Raises:
         Untouched: it returns `...`.
         Unfinished: it returns several results, and some are `...`.
-        Wrong: it is no function, or it raises; with the line where that happened.
+        Wrong: it is no function, it raises (with the line where that happened), or it changes a tensor it was given.
     """
     if not callable(answer):
         raise Wrong(f"A function is expected here, and this is a {type(answer).__name__}.")
+    kept = [(value, value.detach().clone()) for value in inputs if isinstance(value, torch.Tensor)]
     try:
         result = answer(*inputs, **options)
     except Exception as error:
@@ -120,7 +121,13 @@ def ask(answer, *inputs, **options):
         raise Wrong(
             f"Called with {shapes}, it stops with {type(error).__name__}: {first_line(error)}{where}"
         ) from error
-    parts = result if isinstance(result, tuple) else (result,)
+    for value, before in kept:
+        if not torch.equal(value.detach(), before):
+            raise Wrong(
+                f"Your function changes the {describe(value)} it was given. Whoever calls it still needs that: does a "
+                "line write into an argument (+=, *=, a method ending in _, inplace=True)?"
+            )
+    parts = result if isinstance(result, tuple) and result else (result,)
     if all(part is ... for part in parts):
         raise Untouched
     if any(part is ... for part in parts):
@@ -164,10 +171,15 @@ def compare(got, right, slips=None, what="the result", tolerance=1e-4):
         return f"{what} has shape {tuple(got.shape)}; expected {tuple(right.shape)}."
     off = (got - right).abs()
     if off.ndim == 0:
-        return f"{what} is {got:.4g}; expected {right:.4g}."
+        return f"{what} is {number(got)}; expected {number(right)}."
     place = torch.unravel_index(off.argmax(), off.shape)
     index = ", ".join(str(int(i)) for i in place)
     return f"{what} differs most at [{index}]: {got[place]:.4g} instead of {right[place]:.4g}."
+
+
+def number(value):
+    """A number for a message: whole ones in full, so that a difference of 1 is seen."""
+    return f"{int(value):,}" if value == value.round() and value.abs() < 1e15 else f"{value:.4g}"
 
 
 def close(a, b, tolerance):

@@ -37,7 +37,7 @@ def scales(alpha_bar):
 def test_scales(answer):
     for alpha_bar in [0.25, 0.81, 0.04, 0.6]:
         result = ask(answer, alpha_bar)
-        if not isinstance(result, tuple) or len(result) != 2:
+        if not hasattr(result, "__len__") or len(result) != 2:
             raise Wrong(f"Two numbers are expected, alpha_t and sigma_t; this returns {result!r}.")
         alpha_t, sigma_t = result
         right = scales(alpha_bar)

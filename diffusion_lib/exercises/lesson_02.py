@@ -7,7 +7,7 @@ import torch
 from ..denoisers import exact_mixture
 from ..forward import add_noise
 from ..schedules import Betas, Cosine, Linear
-from . import Exercise, Unfinished, Wrong, ask, ask_tensor, compare
+from . import Exercise, Unfinished, Wrong, ask, ask_tensor, compare, describe
 
 # What the tests draw with; their seed is fresh, so that no answer can know the numbers
 
@@ -186,7 +186,18 @@ def test_undress(answer):
         x_0, noise, t = random_batch(*shape)
         alpha_t, sigma_t = schedule.scales(t, like=x_0)
         x_t = alpha_t * x_0 + sigma_t * noise
-        inputs = noise, alpha_t * noise - sigma_t * x_0, -noise / sigma_t, noise - x_0, x_t, alpha_t, sigma_t
+        # Four different estimates of x_0, so that no coat can borrow from another.
+        guesses = [x_0 + torch.randn_like(x_0) for _ in coats]
+        e = [(x_t - alpha_t * guess) / sigma_t for guess in guesses]
+        inputs = (
+            e[0],
+            alpha_t * e[1] - sigma_t * guesses[1],
+            -e[2] / sigma_t,
+            e[3] - guesses[3],
+            x_t,
+            alpha_t,
+            sigma_t,
+        )
         try:
             results, unfinished = ask(answer, *inputs), None
         except Unfinished as error:
@@ -196,9 +207,17 @@ def test_undress(answer):
         for place, (coat, got) in enumerate(zip(coats, results)):
             if got is ...:
                 continue
+            if got is None:
+                return f"x_0 from {coat} is None: a tensor is expected."
             got = ask_tensor(lambda got=got: got, shape=x_0.shape)
             slips = {words: value(*inputs) for where, words, value in COAT_SLIPS.values() if where == place}
-            symptom = compare(got, x_0, slips, what=f"x_0 from {coat}")
+            slips |= {
+                f"In the place of {coat} stands the x_0 that {other} gives: look at the order of the four.": guess
+                for other, guess in zip(coats, guesses)
+                if other != coat
+            }
+            words = f"x_0 from {coat} alone (with x_t; here the four coats do not agree)"
+            symptom = compare(got, guesses[place], slips, what=words)
             if symptom:
                 return symptom
         if unfinished:
@@ -330,6 +349,8 @@ def test_floor(answer):
         x_0, noise, t = random_batch(batch, features)
         denoiser = exact_mixture(schedule, *mixture)
         number = ask(answer, denoiser, schedule, x_0, noise, t)
+        if isinstance(number, str | dict | list | tuple):
+            return f"The floor is one number; yours is {describe(number)}."
         got = ask_tensor(lambda number=number: torch.as_tensor(number))  # a tensor () or a plain number
         if got.ndim:
             return f"The floor is one number, a mean over samples and coordinates; yours has shape {tuple(got.shape)}."
@@ -355,7 +376,15 @@ EXERCISES = {
     "02.2": Exercise(
         test=test_undress,
         solution=undress,
-        mistakes={name: (wrong_coat(place, value), words[:40]) for name, (place, words, value) in COAT_SLIPS.items()},
+        mistakes={name: (wrong_coat(place, value), words[:40]) for name, (place, words, value) in COAT_SLIPS.items()}
+        | {
+            "all from the noise": (lambda *inputs: (undress(*inputs)[0],) * 4, "In the place of v stands"),
+            "v by way of the noise": (
+                wrong_coat(1, lambda noise, v, score, f, x_t, a, s: (a * noise - v) / s),
+                "x_0 from v alone",
+            ),
+            "another order": (lambda *inputs: undress(*inputs)[::-1], "look at the order of the four"),
+        },
         remark="Worth knowing: v can be solved even where alpha_t is 0, where the noise says nothing about x_0.",
     ),
     "02.3": Exercise(

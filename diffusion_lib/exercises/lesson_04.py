@@ -96,6 +96,7 @@ def try_shares(answer):
                 f"After {n} updates you give {n} shares. The average holds a copy of the weights from the start: "
                 "do those before the first step have a share too?"
             )
+        got = ask_tensor(lambda got=got: got, shape=(n + 1,))
         total = f"Your {n + 1} shares sum to {float(got.sum()):.3f}"
         symptom = compare(
             got,
@@ -323,6 +324,16 @@ def seed_ignored(n, batch_size, seed, position):
     return my_batch(n, batch_size, 0, position)
 
 
+def same_left_over(n, batch_size, seed, position):
+    return my_batch(n // batch_size * batch_size, batch_size, seed, position)
+
+
+def seeds_globally(n, batch_size, seed, position):
+    epoch, place = divmod(position, n // batch_size)
+    torch.manual_seed(1000 * seed + epoch)
+    return torch.randperm(n)[place * batch_size : (place + 1) * batch_size]
+
+
 def not_shuffled(n, batch_size, seed, position):
     place = position % (n // batch_size)
     return torch.arange(n)[place * batch_size : (place + 1) * batch_size]
@@ -331,7 +342,9 @@ def not_shuffled(n, batch_size, seed, position):
 def indices(answer, n, batch_size, seed, position):
     """The student's batch, or a symptom in words."""
     got = ask_tensor(answer, n, batch_size, seed, position)
-    if got.is_floating_point() or got.ndim != 1 or not ((got >= 0) & (got < n)).all():
+    if got.ndim != 1:
+        return f"A batch has shape {tuple(got.shape)}; expected ({batch_size},), one number for each sample."
+    if got.is_floating_point() or not ((got >= 0) & (got < n)).all():
         return f"For n = {n} a batch holds {got.tolist()[:6]} ...; whole numbers from 0 to {n - 1} are expected."
     if len(got) != batch_size:
         return (
@@ -349,8 +362,10 @@ def try_my_batch(answer):
             batches = []
             for position in range(epoch * count, (epoch + 1) * count):
                 got = indices(answer, n, batch_size, seed, position)
+                state = torch.random.get_rng_state()
                 torch.rand(1)  # as a run between two batches would do
                 again = indices(answer, n, batch_size, seed, position)
+                seeded = torch.equal(state, torch.random.get_rng_state())
                 for value in (got, again):
                     if isinstance(value, str):
                         return value
@@ -358,6 +373,11 @@ def try_my_batch(answer):
                     return (
                         f"Asked twice for batch {position}, you give two different ones. After a kill torch's global "
                         "generator stands somewhere else: which samples would come twice then, and which never?"
+                    )
+                if seeded:
+                    return (
+                        "Your function seeds torch's global generator, so the noise of the training would be the same "
+                        "after every batch: make a torch.Generator of your own."
                     )
                 batches.append(got)
             if torch.equal(batches[0], batches[1]):
@@ -384,6 +404,9 @@ def try_my_batch(answer):
             return "Two epochs have the same order, so that a batch always holds the same samples: is that shuffled?"
         if torch.equal(indices(answer, n, batch_size, seed + 1, 0), epochs[0][:batch_size]):
             return "Another seed gives the same order: is seed used?"
+        seen = torch.cat([indices(answer, n, batch_size, seed, position) for position in range(8 * count)])
+        if len(seen.unique()) < n:
+            return f"In eight epochs {n - len(seen.unique())} samples never came: are those left over always the same?"
     return None
 
 
@@ -449,6 +472,8 @@ EXERCISES = {
             "the new order comes one batch early": (new_order_one_batch_early, "the next epoch already"),
             "skips one batch": (skips_one_batch, "where does batch 0 begin"),
             "seed ignored": (seed_ignored, "is seed used"),
+            "the same ones left over": (same_left_over, "always the same?"),
+            "the global generator seeded": (seeds_globally, "of your own"),
             "not shuffled": (not_shuffled, "the shuffling missing"),
         },
         remark="Worth knowing: data.Batches works like this, so that its whole state in a checkpoint is one integer.",

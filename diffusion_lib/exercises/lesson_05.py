@@ -48,7 +48,8 @@ def walk_and_keep(schedule, x_0, x_t, t, s, n=400_000, width=0.05, slip=None):
     end = shrink * x_s + added**0.5 * torch.randn(n, dtype=torch.float64)
     if slip == "two walks":
         end = alpha_t * x_0 + sigma_t * torch.randn(n, dtype=torch.float64)
-    kept = x_s if slip == "all kept" else x_s[(end - x_t).abs() < width]
+    near = end - x_t < width if slip == "one side" else (end - x_t).abs() < width
+    kept = x_s if slip == "all kept" else (end if slip == "ends" else x_s)[near]
     return kept.mean(), kept.var() if slip == "squared" else kept.std()
 
 
@@ -95,6 +96,10 @@ def walks_symptom(mean, std, mean_s, sigma_s, shrink, added, sigma_t, end):
             f"The mean is right. Your second number is {std:.3f}, and {right[1]:.3f}, its root, is expected: "
             "is it a variance?"
         )
+    if looks_like((right[1], right[0])):
+        return "Mean and standard deviation have changed places."
+    if abs(mean - end) < 0.03 and std < 0.05:
+        return "All you return lies near x_t: do you keep walks by their ends, and return where these were at s?"
     if looks_like(known_end(mean_s, sigma_s**2, shrink, sigma_t**2, end)):
         return (
             "Your walks arrive at t with too much noise: the ends spread more than sigma_t, because part of the noise "
@@ -109,7 +114,8 @@ def walks_symptom(mean, std, mean_s, sigma_s, shrink, added, sigma_t, end):
         return "Your walks arrive at t too far out: from s to t noise is added, and what happens to x_s itself?"
     return (
         f"Your walks give mean {mean:.3f} and standard deviation {std:.3f}; expected about {right[0]:.3f} and "
-        f"{right[1]:.3f}. Look at all your ends together: is their mean alpha_t x_0 and their spread sigma_t?"
+        f"{right[1]:.3f}. Look at all your ends together: is their mean alpha_t x_0 and their spread sigma_t? If so, "
+        "look at what you keep: ends on both sides of x_t, as near as a small width?"
     )
 
 
@@ -130,19 +136,23 @@ class Spy:
     """A denoiser that writes down when it was asked, what it saw and what it said."""
 
     def __init__(self):
-        self.asked, self.seen, self.said = [], [], []
+        self.asked, self.seen, self.said, self.kept = [], [], [], []
 
     def __call__(self, x_t, t):
-        self.asked.append(round(float(t), 9))
+        t = torch.as_tensor(t, dtype=torch.float64).flatten()  # () or (B,), as every denoiser takes it
+        if not (t == t[0]).all():
+            raise ValueError("in one call of this loop all samples have the same t")
+        self.asked.append(round(float(t[0]), 9))
         self.seen.append(x_t.clone())
-        self.said.append(0.7 * torch.tanh(x_t + float(t)) + 0.2)
+        self.said.append(1.7 * torch.tanh(x_t + t[0]) + 0.2)
+        self.kept.append(self.said[-1].sum().item())
         return self.said[-1]
 
 
 def test_loop(answer):
     generator = seeded(2)
     cases = [
-        (Cosine(), torch.linspace(1, 0, 8, dtype=torch.float64), (3, 2)),
+        (Cosine(), torch.linspace(0.95, 0, 8, dtype=torch.float64), (3, 2)),
         (Betas.linear(), torch.tensor([1.0, 0.7, 0.45, 0.3, 0.08, 0.0], dtype=torch.float64), (2, 1, 4, 3)),
         (Linear(), torch.tensor([0.9, 0.4, 0.0], dtype=torch.float64), (4, 3)),
     ]
@@ -156,9 +166,21 @@ def test_loop(answer):
         ask_tensor(answer, again, schedule, x_t.clone(), times, seeded(seed), shape=shape)
         if not close(again.seen[1], spy.seen[1], 1e-9):
             return "Two runs with generators of the same seed give different samples: where does your noise come from?"
+        if spy.kept != [said.sum().item() for said in spy.said]:
+            return "Your loop writes into the tensor that the denoiser returned: does a line end in _ or in +=?"
         symptom = wrong_first_step(spy, schedule, x_t, times, noise_like(x_t, seeded(seed)))
         if symptom:
             return symptom
+        # From the first step's x_s on, the draws of the whole loop are known: replay them.
+        draws = seeded(seed)
+        for k, (t, s) in enumerate(pairwise(times)):
+            mean, std = posterior(schedule, spy.said[k], spy.seen[k], t, s)
+            wanted = mean + std * noise_like(x_t, draws)
+            if k + 1 < len(spy.seen) and not close(spy.seen[k + 1], wanted, 1e-6):
+                return (
+                    f"The first {k} steps are right, and x_s after step {k + 1} is not: does every step use its own "
+                    "t and s, the x that the step before left, and noise drawn anew inside the loop?"
+                )
         if not close(result, spy.said[-1], 1e-9):
             grain = float((result - spy.said[-1]).std())
             return (
@@ -172,6 +194,7 @@ def wrong_first_step(spy, schedule, x_t, times, noise):
     x_0 = spy.said[0]
     mean, std = posterior(schedule, x_0, x_t, times[0], times[1])
     exchanged, _ = posterior(schedule, x_t, x_0, times[0], times[1])
+    large = schedule.sigma(times[0]) * schedule.fresh(times[0], times[1], x_t).sqrt()
     number = float(std.mean())
     slips = {
         "After the first step your x_s is the posterior's mean, without any spread. Was the draw forgotten?": mean,
@@ -179,6 +202,9 @@ def wrong_first_step(spy, schedule, x_t, times, noise):
         "posterior returns a standard deviation.": mean + std**2 * noise,
         "The first step gives what comes out when x_0 and x_t change places. In which order does posterior take "
         "its arguments?": exchanged + std * noise,
+        "The first step's noise is that of the large variance; posterior gives the standard deviation to take.": (
+            mean + large * noise
+        ),
         "After the first step your x_s is the estimate of x_0. Which function says where x was at s?": x_0,
         "After the first step your noise has standard deviation 1: by what is it multiplied?": mean + noise,
     }
@@ -217,6 +243,34 @@ def loop(denoiser, schedule, x_t, times, generator):
 
 def loop_told_s(denoiser, schedule, x_t, times, generator):
     return loop(lambda x, t: denoiser(x, times[times.tolist().index(float(t)) + 1]), schedule, x_t, times, generator)
+
+
+def loop_one_noise(denoiser, schedule, x_t, times, generator):
+    noise = noise_like(x_t, generator)
+    for t, s in pairwise(times):
+        mean, std = posterior(schedule, denoiser(x_t, t), x_t, t, s)
+        x_t = mean + std * noise
+    return x_t
+
+
+def loop_from_the_start(denoiser, schedule, x_start, times, generator):
+    x_t = x_start
+    for t, s in pairwise(times):
+        mean, std = posterior(schedule, denoiser(x_t, t), x_start, t, s)
+        x_t = mean + std * noise_like(x_t, generator)
+    return x_t
+
+
+def loop_large_variance(denoiser, schedule, x_t, times, generator):
+    for t, s in pairwise(times):
+        mean, std = posterior(schedule, denoiser(x_t, t), x_t, t, s)
+        large = schedule.sigma(t) * schedule.fresh(t, s, x_t).sqrt() * (s > 0)
+        x_t = mean + large * noise_like(x_t, generator)
+    return x_t
+
+
+def loop_writes_into_the_estimate(denoiser, schedule, x_t, times, generator):
+    return loop(lambda x, t: denoiser(x, t).mul_(0.5), schedule, x_t, times, generator)
 
 
 def loop_upwards(denoiser, schedule, x_t, times, generator):
@@ -332,6 +386,8 @@ def test_variances(answer):
             symptom = compare(got.clamp(max=cap), right.clamp(max=cap), found, what=f"the {name} variances: the row")
             if symptom:
                 return symptom
+        if differ is None or torch.as_tensor(differ).numel() != 1:
+            return "Your third result is not one number: count the steps in which the two differ."
         if int(differ) != right_differ:
             ratio = (right_small / right_large).sqrt()
             if int(differ) == T - right_differ:
@@ -386,6 +442,12 @@ EXERCISES = {
             "sigma_t as the noise of the second leg": (with_slip("all noise"), "How much is new"),
             "variance as the scale of the noise": (with_slip("variance"), "too little noise"),
             "x_s not shrunk on the way to t": (with_slip("no shrinking"), "too far out"),
+            "changed places": (
+                lambda *inputs: walk_and_keep(*inputs)[::-1],
+                "Mean and standard deviation have changed places",
+            ),
+            "the ends returned": (with_slip("ends"), "where these were at s"),
+            "only the ends above": (with_slip("one side"), "on both sides of x_t"),
             "the closed form handed in": (posterior_looked_up, "walk"),
         },
         remark="Worth knowing: to keep what ends near a value is conditioning by counting. It needs no formula, and it "
@@ -403,6 +465,10 @@ EXERCISES = {
             "no noise": (loop_without_noise, "without any spread"),
             "variance for standard deviation": (loop_variance, "its root"),
             "x_0 and x_t change places": (loop_changed_places, "change places"),
+            "noise drawn once": (loop_one_noise, "drawn anew inside the loop"),
+            "posterior from the start": (loop_from_the_start, "the x that the step before left"),
+            "large variance": (loop_large_variance, "that of the large variance"),
+            "writes into the estimate": (loop_writes_into_the_estimate, "writes into the tensor"),
             "generator forgotten": (loop_other_noise, "where does your noise come from"),
             "asked only once": (loop_asked_once, "asked again after each step"),
         },

@@ -151,6 +151,20 @@ def a_little_off(schedule, x_0, x_t, t, s, eta, noise):
     return ddim_step(schedule, x_0, x_t, t, s, eta * (1 - 1e-4), noise)
 
 
+def biased(schedule, x_0, x_t, t, s, eta, noise):
+    """Below DDPM everywhere, at eta = 1 only."""
+    x_s = ddim_step(schedule, x_0, x_t, t, s, eta, noise)
+    return x_s - 1e-4 if eta > 0 and s == 0 else x_s
+
+
+def one_sample(schedule, x_0, x_t, t, s, eta, noise):
+    """Wrong in the last sample alone."""
+    x_s = ddim_step(schedule, x_0, x_t, t, s, eta, noise)
+    if eta > 0 and s == 0:
+        x_s[-1] = x_s[-1].flip(0)
+    return x_s
+
+
 def small_problem(seed, D=2):
     """A mixture in D dimensions with its exact denoiser, and noise to start from, all float64."""
     generator = torch.Generator().manual_seed(seed)
@@ -161,7 +175,7 @@ def small_problem(seed, D=2):
 
 
 def test_both_ends(answer):
-    """A test is right if it accepts the library's ddim and refuses four broken ones."""
+    """A test is right if it accepts the library's ddim and refuses broken ones."""
     good = "Your test refuses the library's own ddim. Do the two runs that you compare begin with equal seeds, and "
     good += "do you allow for the last digits of a float64?"
     bad = [
@@ -179,13 +193,28 @@ def test_both_ends(answer):
             "Your test accepts a sampler whose noise is off by one part in ten thousand at eta = 1. "
             "How close do you ask for?",
         ),
+        (
+            biased,
+            "Your test accepts a sampler whose results are 0.0001 too low everywhere at eta = 1. "
+            "Does a negative difference count, and how close do you ask for?",
+        ),
+        (
+            one_sample,
+            "Your test accepts a sampler that is wrong in one of the samples. Does the worst number decide?",
+        ),
     ]
     for seed in (3, 4):
         denoiser, schedule, x_t = small_problem(seed, D=seed)
         verdicts = [ask(answer, ddim, denoiser, schedule, x_t)]
         verdicts += [ask(answer, planted(step), denoiser, schedule, x_t) for step, _ in bad]
         for value in verdicts:
-            if not isinstance(value, bool) and describe(value) not in ("bool ()", "True", "False"):
+            if not isinstance(value, bool) and describe(value) not in (
+                "bool ()",
+                "True",
+                "False",
+                "np.True_",
+                "np.False_",
+            ):
                 return f"Your test returns {describe(value)}; expected True or False."
         if not verdicts[0]:
             return good
@@ -207,6 +236,22 @@ def seeds_of(first, second, third, fourth, tolerance=1e-6, ends="both"):
         like_ddpm = bool((eta_1 - reference).abs().max() <= tolerance)
         no_chance = bool((eta_0[0] - eta_0[1]).abs().max() <= tolerance)
         return {"both": like_ddpm and no_chance, "eta = 1": like_ddpm, "eta = 0": no_chance}[ends]
+
+    return my_test
+
+
+def looking_at(number_of):
+    """A test that looks at one number of each difference only."""
+
+    def my_test(sampler, denoiser, schedule, x_t):
+        times, seed = time_grid(20), torch.Generator().manual_seed
+        like_ddpm = last(sampler(denoiser, schedule, x_t, times, 1.0, seed(1))) - last(
+            ddpm(denoiser, schedule, x_t, times, seed(1))
+        )
+        no_chance = last(sampler(denoiser, schedule, x_t, times, 0.0, seed(1))) - last(
+            sampler(denoiser, schedule, x_t, times, 0.0, seed(2))
+        )
+        return bool(number_of(like_ddpm) < 1e-6 and no_chance.abs().max() < 1e-6)
 
     return my_test
 
@@ -403,7 +448,8 @@ def budget_with(slip):
         means = {choice: average(values) for choice, values in scores.items()}
         affordable = {choice: value for choice, value in means.items() if choice[1] <= limit + 1e-9}
         best = min((means if slip == "best of all" else affordable).values())
-        good = [choice for choice, value in affordable.items() if value <= (1 + margin) * best]
+        limit = {"margin fixed": 1.1 * best, "margin added": best + margin}.get(slip, (1 + margin) * best)
+        good = [choice for choice, value in affordable.items() if value <= limit]
         if slip == "best, not cheapest":
             return min(affordable, key=affordable.get)
         if slip == "most calls":
@@ -417,6 +463,8 @@ BUDGET_SYMPTOMS = {
     "patience ignored": "Your visitor waits longer than they want to: how many seconds do so many calls take?",
     "patience in calls": "Your choice does not change with how long one call takes: in which unit do you compare?",
     "luckiest seed": "Your choice rests on the luckiest seed: which one will your visitor get?",
+    "margin added": "Your margin is a distance from the best; expected is a share of it.",
+    "margin fixed": "Your margin is 10 %, whatever `margin` says.",
     "best, not cheapest": "You take the best affordable one; a cheaper one is within the margin. Is the rest worth it?",
     "most calls": "Your choice makes the most calls of those within the margin. Who pays for them?",
     "best of all": "You measure the margin from a sampler that nobody will wait for: the best of which set?",
@@ -490,6 +538,8 @@ EXERCISES = {
             "only eta = 1": (seeds_of(1, 1, 3, 4, ends="eta = 1"), "at eta = 0. Which two runs"),
             "only eta = 0": (seeds_of(1, 1, 3, 4, ends="eta = 0"), "without making room"),
             "one seed for both runs of eta = 0": (seeds_of(1, 1, 3, 3), "at eta = 0. Which two runs"),
+            "only too high counts": (looking_at(lambda difference: difference.max()), "a negative difference"),
+            "one number is enough": (looking_at(lambda difference: difference.abs().min()), "one of the samples"),
             "too generous": (seeds_of(1, 1, 3, 4, tolerance=0.02), "one part in ten thousand"),
             "always content": (lambda *inputs: True, "at eta = 0. Which two runs"),
         },
@@ -531,6 +581,8 @@ EXERCISES = {
             "patience in calls": (budget_with("patience in calls"), "in which unit"),
             "luckiest seed": (budget_with("luckiest seed"), "luckiest seed"),
             "best, not cheapest": (budget_with("best, not cheapest"), "Is the rest worth it"),
+            "margin fixed": (budget_with("margin fixed"), "whatever `margin` says"),
+            "margin added": (budget_with("margin added"), "a share of it"),
             "most calls": (budget_with("most calls"), "Who pays"),
             "margin from the best of all": (budget_with("best of all"), "nobody will wait for"),
         },
