@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 from ..data import digits
@@ -528,8 +529,8 @@ def first_T(condition):
 def test_smallest_T(answer):
     for first, last, limit in [(0.002, 0.09, 0.4), (0.004, 0.05, 0.05), (1e-4, 0.02, 0.01)]:
         T = ask(answer, first, last, limit)
-        if hasattr(T, "item") and getattr(T, "size", 1) == 1 or isinstance(T, torch.Tensor) and T.numel() == 1:
-            T = T.item()  # of torch or numpy
+        if isinstance(T, torch.Tensor | np.generic | np.ndarray) and torch.as_tensor(T).numel() == 1:
+            T = T.item()
         if isinstance(T, bool) or not isinstance(T, int | float) or T != int(T):
             return f"A whole number of steps is expected, and this is {describe(T)}."
         T, right = int(T), smallest_T(first, last, limit)
