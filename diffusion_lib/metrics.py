@@ -1,8 +1,11 @@
 """How good are samples? Measured in the features of a small digit classifier (built in lesson 07).
 
-A distance between two sets of images, and the share of images that show the class they were asked for. The classifier
-never sees a generated image in training, and it knows nothing of diffusion.
+A distance between two sets of images; whether the samples are like real ones and whether all kinds of real ones are
+among them; whether they are copies; and how much of each number is luck. The classifier never sees a generated image in
+training, and nothing here knows of diffusion.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -81,9 +84,15 @@ def jiggle(x, generator):
 @torch.no_grad()
 def accuracy(classifier, x, label):
     """Share of images x (N, 1, 28, 28) in which the classifier sees the class label (N,)."""
-    if len(x) != len(label):
-        raise ValueError(f"{len(x)} images and {len(label)} labels; expected one label for each image.")
+    check_same_number(x, label)
     return float((classifier(x).argmax(1).cpu() == label.cpu()).double().mean())
+
+
+@torch.no_grad()
+def class_histogram(classifier, x):
+    """How many of the images x (N, 1, 28, 28) the classifier takes for each class: (labels,) whole numbers."""
+    logits = classifier(x)
+    return logits.argmax(1).bincount(minlength=logits.shape[1]).cpu()
 
 
 def frechet_distance(features_a, features_b):
@@ -100,28 +109,255 @@ def frechet_distance(features_a, features_b):
         a number >= 0.
 
     Raises:
-        ValueError: too few samples for a covariance, or features of different sizes.
+        ValueError: too few samples for a covariance, features of different sizes, nan or inf.
     """
-    check_finite(features_a, features_b)
+    check_features(features_a, features_b)
+    check_enough(features_a, features_b)
     a, b = features_a.detach().cpu().double(), features_b.detach().cpu().double()
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"features have shapes {tuple(a.shape)} and {tuple(b.shape)}; expected (N, D) and (M, D).")
-    if min(len(a), len(b)) <= a.shape[1]:
-        raise ValueError(f"{min(len(a), len(b))} samples for features of size {a.shape[1]}; a covariance needs more.")
-    root_a, root_b = root(a.T.cov()), root(b.T.cov())
-    overlap = torch.linalg.svdvals(root_a @ root_b).sum()
-    distance = (a.mean(0) - b.mean(0)).square().sum() + a.T.cov().trace() + b.T.cov().trace() - 2 * overlap
+    C_a, C_b = a.T.cov(), b.T.cov()
+    overlap = torch.linalg.svdvals(root(C_a) @ root(C_b)).sum()
+    distance = (a.mean(0) - b.mean(0)).square().sum() + C_a.trace() + C_b.trace() - 2 * overlap
     return max(0.0, float(distance))
-
-
-def check_finite(*features):
-    """Refuse features with nan or inf: a sampler or a training run has diverged."""
-    for values in features:
-        if not values.isfinite().all():
-            raise ValueError("features hold nan or inf; expected finite numbers: have the samples diverged?")
 
 
 def root(covariance):
     """The symmetric square root of a covariance (D, D)."""
     values, vectors = torch.linalg.eigh(covariance)
     return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+
+class Fidelity(NamedTuple):
+    """Are samples like real ones (precision, density), and is every kind of real one among them (recall, coverage)?"""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def fidelity(real, generated, k=5):
+    """Four numbers from balls around samples, each as large as the way to the k-th neighbour of its own set.
+
+    precision: share of generated samples inside a ball of a real one; recall: share of real samples inside a ball of a
+    generated one (Kynkaanniemi et al. 2019, eq. 2). density: how many balls of real samples a generated one is inside
+    of, over k; coverage: share of real balls that hold a generated sample (Naeem et al. 2020, eq. 3 and 4). Two large
+    sets of equal size from one distribution have density 1 and coverage 1 - 2^(-k) on average.
+
+    Args:
+        real, generated: (N, D) and (M, D) features; take N = M, since all four depend on both.
+        k: which neighbour, at least 1.
+
+    Returns:
+        Fidelity(precision, recall, density, coverage); shares in [0, 1], and density at least 0.
+
+    Raises:
+        ValueError: fewer than k + 1 samples, features of different sizes, nan or inf.
+    """
+    check_features(real, generated)
+    check_neighbours(real, generated, k)
+    real, generated = real.detach().cpu().double(), generated.detach().cpu().double()
+    distance = torch.cdist(real, generated)  # (N, M)
+    in_real = distance < reach(real, k)[:, None]  # generated sample j is inside the ball of real sample i
+    in_generated = distance < reach(generated, k)  # and the other way round
+    return Fidelity(
+        precision=float(in_real.any(0).double().mean()),
+        recall=float(in_generated.any(1).double().mean()),
+        density=float(in_real.double().sum(0).mean() / k),
+        coverage=float(in_real.any(1).double().mean()),
+    )
+
+
+def reach(features, k):
+    """(N,) distance of each of the features (N, D) to its k-th nearest neighbour in the set, itself not counted."""
+    return torch.cdist(features, features).kthvalue(k + 1, dim=1).values
+
+
+def nearest(x, training, k=1):
+    """The nearest training images, pixel by pixel.
+
+    Args:
+        x: (B, ...) samples.
+        training: (N, ...) what they may be copies of.
+        k: how many.
+
+    Returns:
+        distance (B, k), place in training (B, k), the nearest first.
+    """
+    check_alike(x, training, k)
+    distance = torch.cdist(x.detach().cpu().flatten(1), training.detach().cpu().flatten(1))
+    return distance.topk(k, dim=1, largest=False)
+
+
+def copies(x, training, threshold=0.5):
+    """Which samples are copies: far nearer to one training image than to any other (after Yoon et al. 2023).
+
+    A sample counts as a copy if the way to its nearest training image is less than `threshold` times the way to the
+    second nearest. Of the course's held-out digits none does. A copy that was moved or changed escapes (lesson 07).
+
+    Args:
+        x: (B, ...) samples.
+        training: (N, ...) the training set.
+        threshold: in (0, 1].
+
+    Returns:
+        (B,) bool.
+    """
+    check_threshold(threshold)
+    distance, _ = nearest(x, training, k=2)
+    return distance[:, 0] < threshold * distance[:, 1]
+
+
+class Interval(NamedTuple):
+    """A measured value and the ends of its 95 % interval; prints as `0.97 (0.95 to 0.99)`."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self):
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def bootstrap(measure, samples, draws=200, seed=0, label=None):
+    """How far a measured value may be off by the luck of these samples: value +- 1.96 standard deviations.
+
+    The standard deviation is that of the measure over sets drawn from `samples` with replacement (Efron 1979). Its
+    spread is used and not its percentiles: drawn sets hold samples twice, which moves a Frechet distance up.
+
+    Args:
+        measure: function (N, ...) -> a number.
+        samples: (N, ...) what is measured: features, or 0 and 1 for wrong and right.
+        draws: how many sets are drawn.
+        seed: decides the draws.
+        label: (N,) if the samples were made with so many of each class: they are drawn within their class then.
+
+    Returns:
+        Interval(value, low, high).
+    """
+    check_draws(samples, draws)
+    groups = by_class(label, len(samples))
+    generator = torch.Generator().manual_seed(seed)
+    values = []
+    for _ in range(draws):
+        picks = [group[torch.randint(len(group), (len(group),), generator=generator)] for group in groups]
+        values.append(float(measure(samples[torch.cat(picks)])))
+    value, spread = float(measure(samples)), float(torch.tensor(values).std())
+    return Interval(value, value - 1.96 * spread, value + 1.96 * spread)
+
+
+def permutation_test(measure, a, b, draws=200, seed=0, label=None):
+    """The p-value of "a and b come from one distribution": how often chance makes two sets that differ as much.
+
+    (1 + number of random divisions of all samples with measure >= that of a and b) / (1 + draws) (Phipson and Smyth
+    2010, eq. 2).
+
+    Args:
+        measure: function of two sets that grows with their difference.
+        a, b: (N, ...) and (M, ...).
+        draws: how many random divisions.
+        seed: decides them.
+        label: (N,) classes of both a and b, if both were made class by class; samples change sides within a class then.
+
+    Returns:
+        a number in (0, 1]; small if a and b differ.
+    """
+    pool = torch.cat([a, b])
+    check_draws(pool, draws)
+    if label is not None:
+        check_same_number(a, label)
+        check_same_number(b, label)
+        label = torch.cat([label, label])
+    groups = by_class(label, len(pool))
+    generator = torch.Generator().manual_seed(seed)
+    observed, as_large = measure(a, b), 0
+    for _ in range(draws):
+        order = torch.empty(len(pool), dtype=torch.int64)
+        for group in groups:
+            order[group] = group[torch.randperm(len(group), generator=generator)]
+        as_large += measure(pool[order[: len(a)]], pool[order[len(a) :]]) >= observed
+    return float(1 + as_large) / (1 + draws)
+
+
+def by_class(label, n):
+    """The places of each class, a list of index tensors; one list with all n places if label is None."""
+    if label is None:
+        return [torch.arange(n)]
+    check_same_number(range(n), label)
+    label = label.cpu()
+    return [torch.where(label == k)[0] for k in label.unique()]
+
+
+def report(classifier, x, label, training, k=5):
+    """What this course says of a set of samples, all with the same n.
+
+    Args:
+        classifier: a FeatureNetwork.
+        x: (N, 1, 28, 28) samples.
+        label: (N,) the classes that were asked for.
+        training: (M, 1, 28, 28) real images, M at least N, in an order in which the first N are a fair choice.
+        k: neighbours for precision and the rest.
+
+    Returns:
+        dict with n; accuracy and frechet (Intervals); precision, recall, density, coverage; copies (a share).
+    """
+    check_same_number(x, label)
+    x, label = x.cpu(), label.cpu()
+    with torch.no_grad():
+        features, real = classifier.features(x), classifier.features(training)
+        right = (classifier(x).argmax(1) == label).double()
+    return {
+        "n": len(x),
+        "accuracy": bootstrap(torch.mean, right, label=label),
+        "frechet": bootstrap(lambda some: frechet_distance(some, real), features, label=label),
+        **fidelity(real[: len(x)], features, k)._asdict(),
+        "copies": float(copies(x, training).double().mean()),
+    }
+
+
+def check_same_number(x, label):
+    """Refuse labels that are not one for each image."""
+    if len(x) != len(label):
+        raise ValueError(f"{len(x)} images and {len(label)} labels; expected one label for each image.")
+
+
+def check_features(a, b):
+    """Refuse what are no two sets of features of one size, and nan or inf: a sampler or a training run has diverged."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"features have shapes {tuple(a.shape)} and {tuple(b.shape)}; expected (N, D) and (M, D).")
+    for values in (a, b):
+        if not values.isfinite().all():
+            raise ValueError("features hold nan or inf; expected finite numbers: have the samples diverged?")
+
+
+def check_enough(a, b):
+    """Refuse too few samples for a covariance."""
+    if min(len(a), len(b)) <= a.shape[1]:
+        raise ValueError(f"{min(len(a), len(b))} samples for features of size {a.shape[1]}; a covariance needs more.")
+
+
+def check_neighbours(real, generated, k):
+    """Refuse a k-th neighbour that does not exist."""
+    if k < 1 or min(len(real), len(generated)) <= k:
+        raise ValueError(f"k is {k} with {len(real)} and {len(generated)} samples; expected 1 <= k < both numbers.")
+
+
+def check_alike(x, training, k):
+    """Refuse samples of another shape than the training images, and more neighbours than there are images."""
+    if x.shape[1:] != training.shape[1:]:
+        raise ValueError(
+            f"samples are {tuple(x.shape[1:])} and training images {tuple(training.shape[1:])}; expected the same."
+        )
+    if not 1 <= k <= len(training):
+        raise ValueError(f"k is {k} with {len(training)} training images; expected 1 <= k <= that number.")
+
+
+def check_threshold(threshold):
+    """Refuse a threshold that no ratio of nearest to second nearest can be compared with."""
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; expected a number in (0, 1], the nearest over the second nearest.")
+
+
+def check_draws(samples, draws):
+    """Refuse fewer than two samples or draws: they have no spread."""
+    if len(samples) < 2 or draws < 2:
+        raise ValueError(f"{len(samples)} samples and {draws} draws; expected at least two of each.")
