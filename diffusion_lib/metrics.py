@@ -33,8 +33,7 @@ class FeatureNetwork(nn.Module):
 
     def features(self, x):
         """(B, 64) features of images x (B, 1, 28, 28) in [-1, 1], scaled as train_classifier says."""
-        if x.ndim != 4 or tuple(x.shape[1:]) != (1, 28, 28):
-            raise ValueError(f"x has shape {tuple(x.shape)}; the feature network was made for digits (B, 1, 28, 28).")
+        check_digits(x)
         return self.scale * self.body(x)
 
     def forward(self, x):
@@ -184,8 +183,8 @@ def nearest(x, training, k=1):
         distance (B, k), place in training (B, k), the nearest first.
     """
     check_alike(x, training, k)
-    distance = torch.cdist(x.detach().cpu().flatten(1), training.detach().cpu().flatten(1))
-    return distance.topk(k, dim=1, largest=False)
+    a, b = x.detach().cpu().flatten(1).double(), training.detach().cpu().flatten(1).double()
+    return torch.cdist(a, b).topk(k, dim=1, largest=False)
 
 
 def copies(x, training, threshold=0.5):
@@ -312,6 +311,12 @@ def report(classifier, x, label, training, k=5):
         **fidelity(real[: len(x)], features, k)._asdict(),
         "copies": float(copies(x, training).double().mean()),
     }
+
+
+def check_digits(x):
+    """Refuse what is no batch of digits."""
+    if x.ndim != 4 or tuple(x.shape[1:]) != (1, 28, 28):
+        raise ValueError(f"x has shape {tuple(x.shape)}; the feature network was made for digits (B, 1, 28, 28).")
 
 
 def check_same_number(x, label):
