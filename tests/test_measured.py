@@ -8,11 +8,12 @@ import torch
 from diffusion_lib import measured
 
 
-@pytest.mark.parametrize("name", ["headline", "calls"])
+@pytest.mark.parametrize("name", ["headline", "calls", "guidance", "latent"])
 def test_results_say_machine_date_and_versions(name):
     results = measured.read(name)
     assert results["machine"] and results["versions"]["torch"] and re.fullmatch(r"\d{4}-\d\d-\d\d", results["date"])
-    assert results["floor"] > 0 and len(results["rows"]) >= 6
+    floor = results["floor"]["frechet"] if name == "guidance" else results["floor"]
+    assert floor > 0 and len(results["rows"]) >= 6
 
 
 @pytest.mark.parametrize("way", ["plain", "guided", "guided everywhere"])
@@ -57,6 +58,20 @@ def test_the_headline_trains_and_measures_every_seed_both_ways(monkeypatch):
     assert results["floor"] == 0.5
 
 
+def test_latents_and_pixels_are_measured_alike():
+    results = measured.latent(torch.device("cpu"), [0], lambda line: None, n=70, steps=2, batch_size=2, repeats=1)
+    assert [row["model"] for row in results["rows"]] == ["pixels", "latent"]
+    cost = results["cost"]
+    # Counted by hand: each convolution's weights work once at every place of its output.
+    decoder = (4 * 64 * 9 + 64 * 32 * 16) * 49 + 32 * 32 * 16 * 196 + 32 * 9 * 784
+    encoder = 32 * 9 * 196 + (32 * 64 * 9 + 64 * 4 * 9) * 49
+    assert cost["decode"]["multiply_adds"] == decoder and cost["encode"]["multiply_adds"] == encoder
+    assert cost["latent"]["multiply_adds"] < cost["pixels"]["multiply_adds"] / 3
+    assert cost["latent"]["numbers_an_image"] * 4 == cost["pixels"]["numbers_an_image"] == 784
+    assert all(part["seconds"] > 0 for part in cost.values())
+    assert results["reconstructed"]["accuracy"] > 0.95
+
+
 def test_unknown_results_are_named():
     with pytest.raises(ValueError, match="no results called 'nonsense'; committed are .*calls.*headline"):
         measured.read("nonsense")
@@ -72,7 +87,43 @@ def test_a_small_bench_counts_the_calls_of_every_sampler(monkeypatch):
         return model
 
     monkeypatch.setattr(measured.pretrained, "digits", counting)
-    results = measured.calls(torch.device("cpu"), [0], lambda line: None, n=70, budgets=(2,))
-    calls = {row["sampler"]: row["calls"] for row in results["rows"]}
-    assert calls == {"ddpm": 2, "ddim": 2, "heun": 1, "dpm_solver": 2}
-    assert len(counted) == sum(calls.values())
+    results = measured.calls(torch.device("cpu"), [0], lambda line: None, n=70, budgets=(2,), long_budgets=(3,))
+    calls = [(row["sampler"], row["calls"]) for row in results["rows"]]
+    ddpm = [(name, budget) for name in ("ddpm", "ddpm_large") for budget in (2, 3)]
+    assert calls == [*ddpm, ("ddim", 2), ("heun", 1), ("dpm_solver", 2)]
+    assert len(counted) == sum(budget for _, budget in calls)
+
+
+def test_the_curve_of_scales_buys_fidelity_with_diversity():
+    """What lesson 08 says of the committed numbers, as means over the seeds."""
+    results = measured.read("guidance")
+
+    def over_seeds(where, scale, key):
+        values = [row[key] for row in results["rows"] if (row["where"], row["scale"]) == (where, scale)]
+        assert len(values) == 3, (where, scale)
+        return sum(values) / 3
+
+    assert over_seeds("everywhere", 2, "precision") > over_seeds("everywhere", 1, "precision") + 0.03
+    recall = [over_seeds("everywhere", scale, "recall") for scale in (0.5, 1, 1.5, 2, 3, 5, 8)]
+    assert recall == sorted(recall, reverse=True)
+    assert over_seeds("everywhere", 8, "precision") < over_seeds("everywhere", 3, "precision")
+    for scale in (1.5, 2, 3, 5, 8):
+        assert over_seeds("interval", scale, "recall") > over_seeds("everywhere", scale, "recall")
+        assert over_seeds("interval", scale, "frechet") < over_seeds("everywhere", scale, "frechet")
+    assert results["floor"]["frechet"] == measured.read("calls")["floor"]
+
+
+def test_a_small_bench_measures_every_scale(monkeypatch):
+    asked = []
+
+    def sample_digits(model, label, scale, interval, steps, eta, seed):
+        asked.append((scale, tuple(interval), seed))
+        return measured.data.digits("held_out")[0][seed * 70 : seed * 70 + 70]
+
+    monkeypatch.setattr(measured.pretrained, "sample_digits", sample_digits)
+    results = measured.guidance_scales(torch.device("cpu"), [0, 1], lambda line: None, n=70, scales=(1, 2))
+    inside = measured.pretrained.INTERVAL
+    ways = [(1, (0, 1)), (2, (0, 1)), (2, inside)]
+    assert asked == [(*way, seed) for way in ways for seed in (0, 1)]
+    assert {key: results["rows"][0][key] for key in results["floor"]} == results["floor"]  # seed 0 are those digits
+    assert [row["where"] for row in results["rows"]] == ["everywhere"] * 4 + ["interval"] * 2
