@@ -7,6 +7,7 @@ All lessons use it.
 """
 
 import os
+import re
 from functools import lru_cache
 from importlib import resources
 from math import cos, pi, sin
@@ -235,12 +236,18 @@ def digits(split="train"):
     return to_unit(pixels[:, None]), torch.from_numpy(label.astype(np.int64))
 
 
-def emoji():
+def emoji(split="all"):
     """1,357 emoji in colour, each the only one of its kind, shipped with the package.
 
+    Every tenth is held out: neighbours in Unicode show like things, so that both parts hold all kinds.
+
+    Args:
+        split: "train" (1,222), "held_out" (135) or "all" (both, in the order of their labels).
     Returns:
         x_0 (N, 3, 32, 32) float32 in [-1, 1], red, green, blue, on white (1); and label (N,) int64, the place of each
-        in `emoji_names()`.
+        in `emoji_names()`. Its group is `emoji_groups()[0][label]`.
+    Raises:
+        ValueError: unknown split.
     Source: the font Noto Color Emoji (Google), SIL Open Font License 1.1; see assets/README.md.
 
     >>> x_0, label = emoji()
@@ -248,7 +255,12 @@ def emoji():
     (torch.Size([1357, 3, 32, 32]), 'heart hands')
     """
     pixels = _asset("emoji.npz")["pixels"]
-    return to_unit(pixels).permute(0, 3, 1, 2).contiguous(), torch.arange(len(pixels))
+    place = np.arange(len(pixels))
+    rows = {"train": place % 10 != 9, "held_out": place % 10 == 9, "all": place >= 0}
+    if split not in rows:
+        raise ValueError(f"split is {split!r}; expected one of {', '.join(map(repr, rows))}")
+    chosen = rows[split]
+    return to_unit(pixels[chosen]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(place[chosen])
 
 
 def emoji_names():
@@ -258,6 +270,83 @@ def emoji_names():
     True
     """
     return _asset("emoji.npz")["names"].tolist()
+
+
+# The groups of emoji, as rules on their names: words, or "first .. last" for a stretch of the list. The first group
+# with a rule that fits has the emoji: a clock face is a clock, a cat face an animal, a person with pouting face a
+# person. What fits nowhere is an object.
+_EMOJI_GROUPS = {
+    "clock": "clock, watch, stopwatch, hourglass",
+    "animal": "rat .. paw prints, crab .. guide dog, fly .. cockroach, cat, monkey, chipmunk, dove, spider",
+    "sky": "sun, moon symbol, moon with face, crescent moon, medium star, glowing star, shooting star, globe, "
+    "comet, cloud, snowflake, ringed planet, cyclone .. rainbow, water wave .. milky way, wind blowing face, fog, "
+    "fireworks, brightness, mountain .. mountain, snow capped mountain, mount fuji, desert, national park",
+    "food": "hot dog .. chestnut, hot pepper, tomato .. popcorn, birthday cake, hot beverage, "
+    "clinking glasses .. spoon, croissant .. bagel, cheese wedge .. mate drink, bubble tea, blueberries .. jar",
+    "person": "person, people, boy .. princess, baby angel, guardsman, dancer, man, massage, haircut, kiss .. kiss, "
+    "couple, wedding, bust, busts, gesture, face palm, shrug, selfie, father christmas, mother christmas, skier, "
+    "snowboarder .. surfer, horse racing, swimmer .. golfer, bicyclist, pedestrian, sleuth, pregnant woman, "
+    "breast-feeding, prince, juggling .. handball, ninja, superhero, supervillain, troll, adult .. bearded person, "
+    "mage .. zombie",
+    "plant": "seedling .. cactus, tulip .. mushroom, tree, bouquet, shamrock, rosette, white flower, wilted flower, "
+    "pine decoration, potted plant, wood, lotus",
+    "face": "face, laughing, skull, japanese ogre .. ghost, extraterrestrial alien .. imp",
+    "hand": "hand, hands, fist, thumbs, pointing index, backhand index, index pointing, biceps, fingers, palms, "
+    "handshake, horns, hamsa",
+    "heart": "heart, hearts",
+    "vehicle": "airplane, ferry, sailboat, rocket .. oncoming bus, trolleybus, minibus .. speedboat, bicycle, "
+    "motor boat, passenger ship, racing motorcycle, racing car, flying saucer, scooter, canoe, sled, rickshaw, "
+    "truck",
+    "building": "church, shrine, temple, mosque, synagogue, kaaba, castle, house, buildings, building, cityscape, "
+    "hut, tent, office, hospital, bank, hotel .. factory, stadium, tower, statue of liberty, ferris wheel, "
+    "roller coaster",
+    "clothes": "womans hat .. womans boots, sari .. flat shoe, billed cap .. socks, ballet shoes .. thong sandal, "
+    "hat, cap, helmet, crown, sunglasses, shirt, vest, martial arts uniform",
+    "office": "file folder .. books, name badge .. memo, lower left ballpoint pen .. lower left crayon, "
+    "outbox tray .. newspaper, card index dividers .. file cabinet, envelope, love letter, banknote, credit card, "
+    "chart, note pad, calendar pad, newspaper, bookmark, pencil, nib, scissors, paperclips, ticket, tickets, "
+    "receipt, label",
+    "sign": "sign, symbol, exclamation, question, check mark, trade mark, alternation mark, cross, leftwards, "
+    "rightwards, upwards, downwards, left right, up down, north, south, double triangle, double vertical bar, "
+    "squared, circled, suit, aries .. pisces, ophiuchus, yin yang, wheel of dharma, star, sparkle, asterisk, heavy, "
+    "curly loop, wavy dash, no, information source, keycap ten, radio button, restroom, water closet, "
+    "passport control .. left luggage, children crossing, place of worship, hundred points",
+    "shape": "square, circle, diamond, triangle",
+}
+
+
+def emoji_groups():
+    """A class for every emoji, found by short rules on its name: face, animal, food, ... and object for the rest.
+
+    Returns:
+        group (N,) int64, 0..15, in the order of `emoji_names()`; and the names of the 16 groups.
+
+    >>> group, kinds = emoji_groups()
+    >>> [kinds[group[emoji_names().index(name)]] for name in ("cat face", "clock face one oclock", "pouting face")]
+    ['animal', 'clock', 'face']
+    """
+    return torch.tensor(_emoji_group()), [*_EMOJI_GROUPS, "object"]
+
+
+@lru_cache
+def _emoji_group():
+    """The number of the group of every emoji."""
+    names = emoji_names()
+    group = [len(_EMOJI_GROUPS)] * len(names)  # an object, until a rule fits
+    for number, rules in reversed(list(enumerate(_EMOJI_GROUPS.values()))):  # so that the first group has the last word
+        for rule in rules.split(", "):
+            for place in _fitting(rule, names):
+                group[place] = number
+    return group
+
+
+def _fitting(rule, names):
+    """The places of the names that hold these words, or lie between two names: "first .. last"."""
+    if " .. " in rule:
+        first, last = rule.split(" .. ")
+        return range(names.index(first), names.index(last) + 1)
+    words = re.compile(rf"(?<![\w-]){rule}(?![\w-])")  # as a whole: heart, but not heart-shaped
+    return [place for place, name in enumerate(names) if words.search(name)]
 
 
 # ---------------------------------------------------------------------------------------------- batches

@@ -216,6 +216,72 @@ class UNet(nn.Module):
         return self.final(h)
 
 
+class Autoencoder(nn.Module):
+    """Digits (B, 1, 28, 28) as latents (B, 4, 7, 7) and back: a quarter of the numbers at a sixteenth of the places.
+
+    The decoder learns from latents with noise added, so that near latents mean near images; a small pull to 0 keeps
+    the latents from growing until the noise no longer counts. This is a variational autoencoder of fixed variance: the
+    KL divergence of N(z, s^2) from N(0, 1) is z^2 / 2 and a constant (Kingma and Welling 2014; the KL-reg of Rombach et
+    al. 2022, sec. 3.1, with a small weight, too). Built in lesson 09.
+
+    Args:
+        width: channels at 14 x 14 and 28 x 28; twice as many at 7 x 7.
+        channels: of the latent.
+        noise: standard deviation of the noise that is added to latents in training.
+        pull: weight of the squared latents in the loss.
+    """
+
+    def __init__(self, width=32, channels=4, noise=0.1, pull=1e-3):
+        super().__init__()
+        self.latent_shape, self.noise, self.pull = (channels, 7, 7), noise, pull
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, width, 3, stride=2, padding=1),  # (B, width, 14, 14)
+            nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),  # (B, 2 * width, 7, 7)
+            nn.SiLU(),
+            nn.Conv2d(2 * width, channels, 3, padding=1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(channels, 2 * width, 3, padding=1),
+            nn.SiLU(),
+            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),  # (B, width, 14, 14)
+            nn.SiLU(),
+            nn.ConvTranspose2d(width, width, 4, stride=2, padding=1),  # (B, width, 28, 28)
+            nn.SiLU(),
+            nn.Conv2d(width, 1, 3, padding=1),
+        )
+        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("std", torch.ones(1, channels, 1, 1))
+
+    def encode(self, x):
+        """Latents (B, 4, 7, 7) of images x (B, 1, 28, 28); mean 0 and variance 1 after `standardise`."""
+        check_image(x, 1, 4)
+        return (self.encoder(x) - self.mean) / self.std
+
+    def decode(self, z):
+        """Images (B, 1, 28, 28) of latents z (B, 4, 7, 7): near [-1, 1], not clipped."""
+        check_image(z, self.latent_shape[0], 1)
+        return self.decoder(z * self.std + self.mean)
+
+    def loss(self, x, noise):
+        """Squared error (B,) of images x (B, 1, 28, 28) that went through a noisy latent, and the pull on the latent.
+
+        Args:
+            noise: (B, 4, 7, 7) standard normal.
+        """
+        z = self.encoder(x)
+        error = (self.decoder(z + self.noise * noise) - x) ** 2
+        return error.flatten(1).mean(1) + self.pull * (z**2).flatten(1).mean(1)
+
+    @torch.no_grad()
+    def standardise(self, x):
+        """Scale the latents so that those of images x have mean 0 and variance 1 in every channel, as the noise of
+        diffusion has (Rombach et al. 2022, app. G, scale alike)."""
+        z = self.encoder(x)
+        self.mean = z.mean((0, 2, 3), keepdim=True)
+        self.std = z.std((0, 2, 3), keepdim=True)
+
+
 def zero(layer):
     """The layer with weights and bias of zero: its branch begins silent."""
     for parameter in layer.parameters():

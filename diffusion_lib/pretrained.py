@@ -1,19 +1,25 @@
 """Shipped weights: what they are, how they were made, how well they do.
 
-`digits()` is the model that every lesson may sample from; `classifier()` is the judge of lesson 07. Both are small,
-were made by the commands below from the shipped digits alone, and carry a card that says so:
+`digits()` is the model that every lesson may sample from; `classifier()` is the judge of lesson 07; lesson 09 uses
+`emoji()`, in colour, and `latent_digits()`, which works between the halves of `autoencoder()`. All are small, were made
+by the commands below from the shipped data alone, and carry a card that says so:
 
     python -m diffusion_lib.pretrained classifier
     python -m diffusion_lib.pretrained digits
+    python -m diffusion_lib.pretrained emoji
+    python -m diffusion_lib.pretrained autoencoder
+    python -m diffusion_lib.pretrained latent_digits      # with the autoencoder that is shipped
 """
 
 import argparse
 import json
 import platform
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -21,7 +27,7 @@ from . import __version__, data, metrics, samplers
 from .denoisers import Denoiser, middle_times
 from .forward import noise_like
 from .guidance import classifier_free, clip, drop_labels, limited
-from .networks import UNet, count_parameters
+from .networks import Autoencoder, UNet, count_parameters
 from .schedules import Cosine
 from .targets import V
 from .training import EMA, autocast, best_device, half_precision, load_tensors, save_tensors, to_device, train
@@ -47,27 +53,58 @@ def digits_loss(model, batch, generator):
     return model.loss(x_0, t, noise, label=label)
 
 
-def train_digits(steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=BATCH_SIZE):
-    """Train the digit model from scratch: the recipe of lesson 04 and of the shipped weights.
+def fit(
+    model,
+    x_0,
+    label,
+    loss_fn,
+    steps=None,
+    seconds=None,
+    seed=0,
+    device="cpu",
+    progress=None,
+    batch_size=BATCH_SIZE,
+    checkpoint=None,
+):
+    """Train any of the models here on (x_0, label), and put the average of its weights in place.
 
     Args:
+        model: a module; it is moved to the device.
+        x_0, label: (N, ...) and (N,) the data.
+        loss_fn: function (model, batch, generator) -> loss (B,).
         steps, seconds: length of the run; at least one of them.
-        seed: decides initial weights, order of the data and noise.
+        seed: decides order of the data and noise.
         device: where to train.
         progress: function that wraps the generator of Progress, such as tqdm, or None.
-        batch_size: digits in a step; more of them cost time and make the step more certain.
+        batch_size: samples in a step; more of them cost time and make the step more certain.
+        checkpoint: file to save the run in and to go on from, or None.
 
     Returns:
         the model with its averaged weights, the list of Progress.
     """
-    model = to_device(new_digits_model(seed), device)
-    x_0, label = data.digits("train")
+    model = to_device(model, device)
     batches = data.Batches(x_0.to(device), label.to(device), batch_size, seed=seed)
     ema = EMA(model)
-    run = train(model, batches, digits_loss, steps, seconds, ema=ema, dtype=half_precision(device), seed=seed)
+    dtype = half_precision(device)
+    run = train(model, batches, loss_fn, steps, seconds, ema=ema, dtype=dtype, seed=seed, checkpoint=checkpoint)
     history = list(run if progress is None else progress(run))
     ema.swap()
     return model.eval(), history
+
+
+def train_digits(steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=BATCH_SIZE, **options):
+    """Train the digit model from scratch: the recipe of lesson 04 and of the shipped weights.
+
+    Args:
+        seed: decides initial weights, order of the data and noise.
+        steps, seconds, device, progress, batch_size, **options: as for `fit`.
+
+    Returns:
+        the model with its averaged weights, the list of Progress.
+    """
+    x_0, label = data.digits("train")
+    model = new_digits_model(seed)
+    return fit(model, x_0, label, digits_loss, steps, seconds, seed, device, progress, batch_size, **options)
 
 
 def guided(model, label, scale=2.0, interval=INTERVAL):
@@ -94,11 +131,120 @@ def sample_digits(model, label, scale=2.0, interval=INTERVAL, steps=50, eta=0.5,
         eta: share of fresh noise (lesson 06), 0 for none.
         seed: decides the noise, the same on every device.
     """
+    denoiser = guided(model, label, scale, interval)
+    return sample(denoiser, model.schedule, (len(label), 1, 28, 28), label.device, steps, eta, seed)
+
+
+def sample(denoiser, schedule, shape, device="cpu", steps=50, eta=0.5, seed=0):
+    """Samples of that shape from any denoiser, with DDIM.
+
+    Args:
+        denoiser: function (x_t, t) -> x_0.
+        schedule: a Schedule.
+        shape: (B, ...).
+        device: where the denoiser is.
+        steps, eta, seed: as for `sample_digits`.
+    """
     generator = torch.Generator().manual_seed(seed)
-    noise = samplers.start_noise(model.schedule, (len(label), 1, 28, 28), generator, label.device)
-    denoiser, times = guided(model, label, scale, interval), samplers.time_grid(steps)
-    with autocast(label.device, half_precision(label.device)):
-        return samplers.last(samplers.ddim(denoiser, model.schedule, noise, times, eta, generator)).float()
+    noise = samplers.start_noise(schedule, shape, generator, device)
+    with autocast(device, half_precision(device)):
+        return samplers.last(
+            samplers.ddim(denoiser, schedule, noise, samplers.time_grid(steps), eta, generator)
+        ).float()
+
+
+def new_emoji_model(seed=0):
+    """The course's colour model before training: a U-Net of four levels with the groups of emoji as labels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        groups = len(data.emoji_groups()[1])
+        return Denoiser(UNet(channels=3, widths=(16, 32, 64, 96), labels=groups), Cosine(), V)
+
+
+def mirrored(x, generator=None):
+    """Images x (B, C, H, W), each left or right way round by the toss of a coin."""
+    coin = torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(coin.to(x.device), x.flip(3), x)
+
+
+def class_loss(model, batch, generator):
+    """The loss (B,) of a batch (x_0, label), as digits_loss, for a model with any number of classes."""
+    x_0, label = batch
+    t = middle_times(len(x_0), generator)
+    noise = noise_like(x_0, generator)
+    null_label = model.network.condition.null_label
+    return model.loss(x_0, t, noise, label=drop_labels(label, null_label, probability=0.1, generator=generator))
+
+
+def emoji_loss(model, batch, generator):
+    """`class_loss` of a batch (x_0, group), mirrored at random unless there is writing or a clock's hands to spoil."""
+    x_0, group = batch
+    kinds = data.emoji_groups()[1]
+    one_way = torch.tensor([kinds.index(kind) for kind in ("clock", "office", "sign")], device=group.device)
+    keep = torch.isin(group, one_way)[:, None, None, None]
+    return class_loss(model, (torch.where(keep, x_0, mirrored(x_0, generator)), group), generator)
+
+
+def train_emoji(steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=64, **options):
+    """Train the colour model from scratch on nine of ten emoji, with their groups as labels.
+
+    Args, Returns: as for `train_digits`.
+    """
+    x_0, place = data.emoji("train")
+    group = data.emoji_groups()[0][place]
+    model = new_emoji_model(seed)
+    return fit(model, x_0, group, emoji_loss, steps, seconds, seed, device, progress, batch_size, **options)
+
+
+def new_autoencoder(seed=0):
+    """The course's autoencoder of digits before training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Autoencoder()
+
+
+def autoencoder_loss(model, batch, generator):
+    """The loss (B,) of a batch (x_0, label) with fresh noise for its latents; the label is not looked at."""
+    x_0, _ = batch
+    noise = torch.randn(len(x_0), *model.latent_shape, generator=generator).to(x_0)
+    return model.loss(x_0, noise)
+
+
+def train_autoencoder(steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=64, **options):
+    """Train the autoencoder from scratch, and scale its latents to mean 0 and variance 1 on the training digits.
+
+    Args, Returns: as for `train_digits`.
+    """
+    x_0, label = data.digits("train")
+    model = new_autoencoder(seed)
+    model, history = fit(
+        model, x_0, label, autoencoder_loss, steps, seconds, seed, device, progress, batch_size, **options
+    )
+    model.standardise(x_0.to(device))
+    return model, history
+
+
+def new_latent_model(seed=0):
+    """The diffusion model on latents (B, 4, 7, 7) before training: 7 is odd, so that its U-Net has a single level."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Denoiser(UNet(channels=4, widths=(64,), labels=10), Cosine(), V)
+
+
+def train_latent_digits(
+    steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=BATCH_SIZE, encoder=None, **options
+):
+    """Train the diffusion model on the latents of digits: each is encoded once, before the first step.
+
+    Args, Returns: as for `train_digits`; and
+        encoder: an Autoencoder, or None for the shipped one.
+    """
+    x_0, label = data.digits("train")
+    encoder = autoencoder(device) if encoder is None else encoder
+    with torch.no_grad():
+        z = encoder.encode(x_0.to(device))
+    model = new_latent_model(seed)
+    return fit(model, z, label, class_loss, steps, seconds, seed, device, progress, batch_size, **options)
 
 
 @torch.no_grad()
@@ -129,6 +275,74 @@ def quality(model, n=300, steps=50, eta=0.5, seed=0):
     """`measure` for plain samples, for guidance of scale 2 in its interval, and for guidance at all times."""
     ways = {"plain": (1.0, (0, 1)), "guided": (2.0, INTERVAL), "guided everywhere": (2.0, (0, 1))}
     return {name: measure(model, n, scale, interval, steps, eta, seed) for name, (scale, interval) in ways.items()}
+
+
+def judge_quality(model):
+    """Share of held-out digits that the judge reads rightly."""
+    return {"held-out accuracy": metrics.accuracy(model, *data.digits("held_out"))}
+
+
+@torch.no_grad()
+def loss_by_time(model, x_0, label, times=(0.2, 0.4, 0.6, 0.8), seed=0):
+    """The mean loss on data (x_0, label) at each of these times, with the same noise every time: {time: loss}."""
+    noise = noise_like(x_0, torch.Generator().manual_seed(seed))
+    return {str(t): round(float(model.loss(x_0, torch.tensor(t), noise, label=label).mean()), 4) for t in times}
+
+
+@torch.no_grad()
+def emoji_quality(model, n=160, steps=50, seed=0):
+    """Loss on trained and held-out emoji at four times, and how near n samples lie to the trained emoji.
+
+    "nearest training emoji" is the mean distance (root mean square over the pixels) of a sample to the training emoji
+    that is nearest to it; the same for held-out emoji says what a picture that is no copy has.
+    """
+    device, group = next(model.parameters()).device, data.emoji_groups()[0]
+    results, images = {}, {}
+    for split in ("train", "held_out"):
+        x_0, place = data.emoji(split)
+        images[split] = torch.cat([x_0, x_0.flip(3)]) if split == "train" else x_0
+        results[f"loss, {split}"] = loss_by_time(model, x_0.to(device), group[place].to(device))
+    label = torch.arange(n, device=device) % 16
+    denoiser = guided(model, label, scale=1)
+    images["samples"] = sample(denoiser, model.schedule, (n, 3, 32, 32), device, steps, seed=seed).cpu()
+    for name in ("samples", "held_out"):
+        apart = torch.cdist(images[name].flatten(1), images["train"].flatten(1)).amin(1) / (3 * 32 * 32) ** 0.5
+        results[f"nearest training emoji, {name}"] = round(float(apart.mean()), 3)
+    return results
+
+
+@torch.no_grad()
+def autoencoder_quality(model):
+    """Held-out digits after encoding and decoding: mean squared error, accuracy, Frechet distance, and its floor."""
+    device, judge = next(model.parameters()).device, classifier()
+    x_0, label = data.digits("held_out")
+    z = model.encode(x_0.to(device))
+    again = model.decode(z).clamp(-1, 1).cpu()
+    real = judge.features(data.digits("train")[0])
+    return {
+        "squared error": round(float(((again - x_0) ** 2).mean()), 4),
+        "accuracy": round(metrics.accuracy(judge, again, label), 4),
+        "frechet": round(metrics.frechet_distance(judge.features(again), real), 3),
+        "floor": round(metrics.frechet_distance(judge.features(x_0), real), 3),
+        "latent standard deviation": round(float(z.std()), 3),
+    }
+
+
+@torch.no_grad()
+def latent_quality(model, n=1000, steps=50, eta=0.5, seed=0):
+    """Accuracy and Frechet distance of n decoded samples without guidance."""
+    device, judge = next(model.parameters()).device, classifier()
+    label = torch.arange(n, device=device) % 10
+    z = sample(partial(model, label=label), model.schedule, (n, 4, 7, 7), device, steps, eta, seed)
+    x = autoencoder(device).decode(z).clamp(-1, 1).cpu()
+    real = judge.features(data.digits("train")[0])
+    return {
+        "n": n,
+        "steps": steps,
+        "eta": eta,
+        "accuracy": round(metrics.accuracy(judge, x, label.cpu()), 4),
+        "frechet": round(metrics.frechet_distance(judge.features(x), real), 3),
+    }
 
 
 def weights_file(name):
@@ -177,46 +391,91 @@ def classifier(device="cpu"):
     return load(metrics.FeatureNetwork(), "classifier").to(device)
 
 
-def make(name, steps=None):
-    """Train a shipped model from scratch and return (model, card)."""
+def emoji(device="cpu"):
+    """The trained colour model, a Denoiser on (B, 3, 32, 32) with the 16 groups of data.emoji_groups() as labels (16,
+    or none, for no label)."""
+    return to_device(load(new_emoji_model(), "emoji"), device)
+
+
+def autoencoder(device="cpu"):
+    """The trained autoencoder of digits, with latents of mean 0 and variance 1."""
+    return load(new_autoencoder(), "autoencoder").to(device)
+
+
+def latent_digits(device="cpu"):
+    """The trained diffusion model on latents (B, 4, 7, 7) of `autoencoder()`, with labels 0 to 9 (10, or none, for no
+    label)."""
+    return to_device(load(new_latent_model(), "latent_digits"), device)
+
+
+class Recipe(NamedTuple):
+    """How shipped weights are made.
+
+    Args:
+        data: what they were trained on, in words.
+        steps: length of the run.
+        train: function (steps, device, progress, checkpoint) -> (model, list of Progress).
+        quality: function of the trained model -> dict of measured numbers.
+    """
+
+    data: str
+    steps: int
+    train: Callable
+    quality: Callable
+
+
+def recipes():
+    """The recipe of every shipped model by name."""
+    digits_only = "4,000 MNIST digits (data.digits('train'))"
+    emoji_only = "1,222 emoji (data.emoji('train')), mirrored at random where no writing is spoilt"
+    return {
+        "classifier": Recipe(digits_only, 3000, train_judge, judge_quality),
+        "digits": Recipe(digits_only, STEPS, train_digits, partial(quality, n=1000)),
+        "emoji": Recipe(emoji_only, 2600, train_emoji, emoji_quality),
+        "autoencoder": Recipe(digits_only, 1500, train_autoencoder, autoencoder_quality),
+        "latent_digits": Recipe(digits_only, 4000, train_latent_digits, latent_quality),
+    }
+
+
+def train_judge(steps, device, progress, checkpoint):
+    """The judge, always on the CPU and in one go: it takes half a minute."""
+    return metrics.train_classifier(*data.digits("train"), steps=steps, progress=progress), []
+
+
+def make(name, steps=None, checkpoint=None):
+    """Train a shipped model from scratch and return (model, card). The weights are rounded to the 16 bits of its file,
+    so those are what is measured."""
     from tqdm.auto import tqdm
 
-    device = best_device()
-    begin = time.perf_counter()
-    if name == "classifier":
-        steps = steps or 3000
-        x_0, label = data.digits("train")
-        model = metrics.train_classifier(x_0, label, steps=steps, progress=partial(tqdm, desc=name))
-        results = {"held-out accuracy": metrics.accuracy(model, *data.digits("held_out"))}
-        device = torch.device("cpu")
-    else:
-        steps = steps or STEPS
-        model, history = train_digits(steps=steps, device=device, progress=partial(tqdm, total=steps, desc=name))
-        results = {"final loss": round(sum(p.loss for p in history[-100:]) / len(history[-100:]), 4)}
+    recipe, device, begin = recipes()[name], best_device(), time.perf_counter()
+    steps = steps or recipe.steps
+    progress = partial(tqdm, total=steps, desc=name)
+    model, history = recipe.train(steps=steps, device=device, progress=progress, checkpoint=checkpoint)
+    seconds = history[-1].seconds if history else time.perf_counter() - begin  # of all parts of a run that was stopped
+    model.load_state_dict({key: value.half().float() for key, value in model.state_dict().items()})
+    last = [p.loss for p in history[-100:]]
+    results = {"final loss": round(sum(last) / len(last), 4)} if last else {}
     return model, {
         "name": name,
-        "data": "4,000 MNIST digits (data.digits('train'))",
+        "data": recipe.data,
         "parameters": count_parameters(model),
         "steps": steps,
-        "seconds": round(time.perf_counter() - begin),
-        "device": f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}",
+        "seconds": round(seconds),
+        "device": f"{next(model.parameters()).device.type}, {torch.get_num_threads()} threads, {platform.machine()}",
         "versions": {"diffusion_lib": __version__, "torch": torch.__version__},
-        "quality": results,
+        "quality": results | recipe.quality(model),
     }
 
 
 def main(arguments=None):
-    """Retrain shipped weights: python -m diffusion_lib.pretrained NAME [--steps N] [--folder F]."""
+    """Retrain shipped weights: python -m diffusion_lib.pretrained NAME [--steps N] [--folder F] [--checkpoint C]."""
     parser = argparse.ArgumentParser(description="Train the shipped weights from scratch, by the code of the lessons.")
-    parser.add_argument("name", choices=["classifier", "digits"])
+    parser.add_argument("name", choices=list(recipes()))
     parser.add_argument("--steps", type=int, help="a shorter run, for a try")
     parser.add_argument("--folder", type=Path, default=Path(str(resources.files("diffusion_lib") / "weights")))
+    parser.add_argument("--checkpoint", type=Path, help="file to save the run in, and to go on from after a stop")
     options = parser.parse_args(arguments)
-    model, about = make(options.name, options.steps)
-    if options.name == "digits":
-        # The file holds 16-bit weights, so those are what is measured.
-        model.load_state_dict({key: value.half().float() for key, value in model.state_dict().items()})
-        about["quality"] |= quality(model, n=1000)
+    model, about = make(options.name, options.steps, options.checkpoint)
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / f"{options.name}.safetensors"
     save_tensors(path, {key: value.half() for key, value in model.state_dict().items()}, about)

@@ -251,6 +251,60 @@ def test_emoji_are_what_their_names_say():
     assert white_above_minus_below("upwards black arrow") > 10 > -10 > white_above_minus_below("downwards black arrow")
 
 
+def test_every_tenth_emoji_is_held_out():
+    everything, places = data.emoji()
+    parts = [data.emoji(split) for split in ("train", "held_out")]
+    assert [len(place) for _, place in parts] == [1222, 135]
+    assert torch.equal(torch.cat([place for _, place in parts]).sort().values, places)
+    for x_0, place in parts:
+        assert torch.equal(x_0, everything[place])
+    with pytest.raises(ValueError, match="split is 'test'; expected one of 'train', 'held_out', 'all'"):
+        data.emoji("test")
+
+
+def test_an_emoji_goes_to_the_first_group_that_fits_its_name():
+    group, kinds = data.emoji_groups()
+    names = data.emoji_names()
+    found = {name: kinds[number] for name, number in zip(names, group.tolist(), strict=True)}
+    for kind, members in {
+        "clock": ["alarm clock", "clock face one oclock", "hourglass"],
+        "animal": ["cat", "cat face with tears of joy", "dog face", "octopus", "see-no-evil monkey", "guide dog"],
+        "sky": ["full moon with face", "sun with face", "cloud with rain", "earth globe americas"],
+        "food": ["hot dog", "fish cake with swirl design", "moon cake", "fried shrimp", "birthday cake"],
+        "person": ["boy", "person with pouting face", "couple with heart", "face with ok gesture", "mage"],
+        "plant": ["rose", "cactus", "palm tree"],
+        "face": [
+            "grinning face",
+            "smiling face with heart-shaped eyes",
+            "smiling face with sunglasses",
+            "rolling on the floor laughing",
+        ],
+        "hand": ["thumbs up sign", "heart hands", "ok hand sign", "palms up together"],
+        "heart": ["heavy black heart", "two hearts", "broken heart"],
+        "vehicle": ["rocket", "taxi", "bicycle", "sailboat"],
+        "building": ["house with garden", "hospital", "mosque"],
+        "clothes": ["jeans", "top hat", "handbag"],
+        "office": ["envelope", "open book", "pencil"],
+        "sign": ["no entry", "aries", "squared ok", "leftwards black arrow", "heavy equals sign"],
+        "shape": ["large red circle", "large blue square", "small orange diamond"],
+        "object": ["guitar", "hammer", "mouse trap", "black telephone"],
+    }.items():
+        assert {found[name] for name in members} == {kind}, kind
+
+
+def test_every_group_is_of_use_and_every_rule_too():
+    group, kinds = data.emoji_groups()
+    assert kinds == [*data._EMOJI_GROUPS, "object"] and len(set(kinds)) == 16
+    held_out = data.emoji("held_out")[1]
+    assert (group.bincount(minlength=16) >= 20).all() and (group[held_out].bincount(minlength=16) >= 1).all()
+    for number, rules in enumerate(data._EMOJI_GROUPS.values()):
+        for rule in rules.split(", "):
+            assert any(group[place] == number for place in data._fitting(rule, data.emoji_names())), rule
+    group.zero_()
+    kinds.clear()
+    assert data.emoji_groups()[0].any() and len(data.emoji_groups()[1]) == 16
+
+
 def test_shipped_files_hold_plain_arrays_and_are_small():
     from importlib import resources
 

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_lib.networks import MLP, Attention, Condition, ResBlock, UNet, count_parameters, timestep_embedding
+from diffusion_lib.networks import (
+    MLP,
+    Attention,
+    Autoencoder,
+    Condition,
+    ResBlock,
+    UNet,
+    count_parameters,
+    timestep_embedding,
+)
 
 from .conftest import normal, seeded
 
@@ -234,6 +243,64 @@ def test_a_unet_s_bridges_carry_what_the_middle_cannot_see():
     changed[0, 0, 5, 9] += 1
     moved = (network(changed, TIMES[:1]) - network(x_t, TIMES[:1])).abs().sum(1)[0]
     assert moved[5, 9] > 3 * moved.median()
+
+
+# ----------------------------------------------------------------------------------------- autoencoder
+
+
+def autoencoder(**options):
+    torch.manual_seed(0)
+    return Autoencoder(8, **options)
+
+
+def digit_like(batch=50, seed=0):
+    return normal(batch, 1, 28, 28, seed=seed, dtype=torch.float32).clamp(-1, 1)
+
+
+def test_standardised_latents_have_mean_0_and_variance_1_in_every_channel():
+    model, x = autoencoder(), digit_like()
+    assert model.encode(x).std() < 0.5
+    model.standardise(x)
+    z = model.encode(x)
+    assert z.shape == (50, 4, 7, 7) and z.numel() * 4 == x.numel()
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(4))
+    model.standardise(x)  # a second time changes nothing
+    torch.testing.assert_close(model.encode(x), z)
+
+
+def test_scaling_the_latents_does_not_change_what_they_decode_to():
+    model, x = autoencoder(), digit_like()
+    before = model.decode(model.encode(x))
+    model.standardise(x)
+    assert before.shape == x.shape
+    torch.testing.assert_close(model.decode(model.encode(x)), before, rtol=1e-4, atol=1e-5)
+
+
+def test_the_autoencoder_s_loss_written_out():
+    model, x, noise = autoencoder(noise=0.3, pull=0.2), digit_like(3), normal(3, 4, 7, 7, dtype=torch.float32)
+    with torch.no_grad():
+        loss = model.loss(x, noise)
+        for i in range(3):
+            z = model.encoder(x[i : i + 1])
+            again = model.decoder(z + 0.3 * noise[i : i + 1])
+            right = (again - x[i]).square().mean() + 0.2 * z.square().mean()
+            torch.testing.assert_close(loss[i], right)
+
+
+def test_the_pull_is_a_kl_divergence_but_for_a_constant():
+    """KL of N(z, s^2) from N(0, 1) is z^2 / 2 and what does not depend on z."""
+    from torch.distributions import Normal, kl_divergence
+
+    z, s = normal(5), 0.1
+    kl = kl_divergence(Normal(z, s), Normal(torch.zeros(5), torch.ones(5)))
+    torch.testing.assert_close(kl - kl_divergence(Normal(0.0, s), Normal(0.0, 1.0)), z**2 / 2)
+
+
+def test_the_scale_of_the_latents_is_saved_and_not_learned():
+    model = autoencoder()
+    assert {"mean", "std"} <= model.state_dict().keys()
+    assert not {"mean", "std"} & dict(model.named_parameters()).keys()
 
 
 # ------------------------------------------------------------------------------------------------- GPU

@@ -16,7 +16,7 @@ from diffusion_lib.targets import V
 
 from .conftest import agree, normal, seeded
 
-NAMES = ["classifier", "digits"]
+NAMES = ["classifier", "digits", "emoji", "autoencoder", "latent_digits"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -26,7 +26,7 @@ def test_the_card_says_what_the_file_is(name):
     assert path.stat().st_size < 2_000_000
     assert {"name", "data", "parameters", "steps", "seconds", "device", "versions", "quality"} <= card.keys()
     assert card["name"] == name and card == json.loads(path.with_suffix(".json").read_text(encoding="utf8"))
-    model = pretrained.digits() if name == "digits" else pretrained.classifier()
+    model = getattr(pretrained, name)()
     learned = sum(p.numel() for p in model.parameters())
     assert card["parameters"] == learned
     assert all(p.isfinite().all() for p in model.parameters())
@@ -196,6 +196,143 @@ def test_the_command_measures_the_weights_that_it_writes(tmp_path, monkeypatch):
     for name, value in measured[0][0].state_dict().items():
         assert torch.equal(value, tensors[name].float())
     assert card["parameters"] == count_parameters(pretrained.new_digits_model())
+
+
+# Colour
+
+
+def check_mirrored_pictures_stay_in_their_places():
+    x = normal(400, 3, 4, 4, dtype=torch.float32)
+    turned = pretrained.mirrored(x, seeded())
+    same = (turned == x).flatten(1).all(1)
+    assert ((turned == x.flip(3)).flatten(1).all(1) | same).all()  # left and right, not up and down
+    agree(same.double(), 0.5)
+
+
+def test_mirrored_pictures_stay_in_their_places():
+    check_mirrored_pictures_stay_in_their_places()
+
+
+class Shell(Listener):
+    """A listener that knows how many classes there are."""
+
+    def __init__(self, labels):
+        super().__init__()
+        self.network = UNet(4, (8,), labels=labels, condition_dim=8)
+
+
+def check_pictures_with_writing_are_not_mirrored():
+    x_0, place = data.emoji()
+    group, kinds = data.emoji_groups()
+    model = Shell(16)
+    pretrained.emoji_loss(model, (x_0, group), seeded())
+    seen, t, noise, label = model.given
+    writing = sum(group == kinds.index(kind) for kind in ("clock", "office", "sign")).bool()
+    assert torch.equal(seen[writing], x_0[writing])
+    turned = (seen == x_0.flip(3)).flatten(1).all(1)[~writing]
+    assert 0.45 < turned.double().mean() < 0.6  # half of them, and those that are their own mirror image
+    assert ((seen == x_0) | (seen == x_0.flip(3))).flatten(1).all()
+    agree((label == 16).double(), 0.1)
+    assert (label[label < 16] == group[label < 16]).all()
+
+
+def test_pictures_with_writing_are_not_mirrored():
+    check_pictures_with_writing_are_not_mirrored()
+
+
+def held_out_emoji_loss(model, label=None):
+    """At t = 0.6, where the groups differ, with the same noise each time."""
+    x_0, place = data.emoji("held_out")
+    label = data.emoji_groups()[0][place] if label is None else label
+    noise = normal(len(x_0), 3, 32, 32, dtype=torch.float32)
+    with torch.no_grad():
+        return float(model.loss(x_0, torch.tensor(0.6), noise, label=label).mean())
+
+
+def test_the_colour_model_knows_emoji_that_it_has_never_seen():
+    trained, fresh = held_out_emoji_loss(pretrained.emoji()), held_out_emoji_loss(pretrained.new_emoji_model())
+    assert trained < 0.25 * fresh
+
+
+def test_the_colour_model_listens_to_the_group():
+    model, group = pretrained.emoji(), data.emoji_groups()[0][data.emoji("held_out")[1]]
+    right, none, wrong = (held_out_emoji_loss(model, label) for label in (group, group * 0 + 16, (group + 5) % 16))
+    assert right < none < wrong
+
+
+# Latents
+
+
+def test_digits_survive_the_autoencoder():
+    model, (x_0, label) = pretrained.autoencoder(), data.digits("held_out")
+    card = pretrained.card("autoencoder")["quality"]
+    with torch.no_grad():
+        z = model.encode(x_0)
+        again = model.decode(z)
+    assert z.std((0, 2, 3)).sub(1).abs().max() < 0.1 and z.mean((0, 2, 3)).abs().max() < 0.1
+    assert float(((again.clamp(-1, 1) - x_0) ** 2).mean()) == pytest.approx(card["squared error"], rel=0.02)
+    assert card["squared error"] < 0.01 * x_0.var()
+    assert metrics.accuracy(pretrained.classifier(), again, label) >= 0.98
+
+
+def test_near_latents_are_near_digits():
+    """What the noise in its training is for."""
+    model, (x_0, label) = pretrained.autoencoder(), data.digits("held_out")
+    with torch.no_grad():
+        z = model.encode(x_0)
+        near = model.decode(z + 0.2 * normal(*z.shape, dtype=torch.float32))
+    assert metrics.accuracy(pretrained.classifier(), near, label) >= 0.97
+
+
+def test_decoded_samples_are_the_digits_that_were_asked_for():
+    model, label = pretrained.latent_digits(), torch.arange(40) % 10
+    z = pretrained.sample(partial(model, label=label), model.schedule, (40, 4, 7, 7), steps=12, eta=0)
+    with torch.no_grad():
+        x = pretrained.autoencoder().decode(z)
+    assert metrics.accuracy(pretrained.classifier(), x, label) >= 0.85
+    assert 0.8 < z.std() < 1.2
+
+
+def check_the_diffusion_model_gets_scaled_latents(monkeypatch):
+    given = {}
+
+    def fit(model, x_0, label, loss_fn, *a, **options):
+        given.update(x_0=x_0, label=label, loss_fn=loss_fn)
+        return model, []
+
+    monkeypatch.setattr(pretrained, "fit", fit)
+    pretrained.train_latent_digits(steps=1)
+    z, (x_0, label) = given["x_0"], data.digits("train")
+    assert z.shape == (4000, 4, 7, 7) and torch.equal(given["label"], label)
+    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(4), rtol=0.01, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(z[:5], pretrained.autoencoder().encode(x_0[:5]), rtol=1e-3, atol=1e-3)
+
+
+def test_the_diffusion_model_gets_scaled_latents(monkeypatch):
+    check_the_diffusion_model_gets_scaled_latents(monkeypatch)
+
+
+def test_a_trained_autoencoder_is_standardised(monkeypatch):
+    monkeypatch.setattr(pretrained, "half_precision", lambda device: None)
+    model, _ = pretrained.train_autoencoder(steps=2, batch_size=8)
+    z = model.encode(data.digits("train")[0])
+    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(4), rtol=1e-3, atol=0)
+
+
+def test_every_recipe_runs_measures_and_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
+    small(monkeypatch)
+    for name in ("quality", "emoji_quality", "autoencoder_quality", "latent_quality"):
+        monkeypatch.setattr(pretrained, name, lambda model, **options: {"good": True})
+    assert set(pretrained.recipes()) == set(NAMES)
+    for name in ("digits", "emoji", "autoencoder", "latent_digits"):
+        folder = ["--folder", str(tmp_path), "--checkpoint", str(tmp_path / f"{name}.run")]
+        pretrained.main([name, "--steps", "1", *folder])
+        before = training.load_tensors(tmp_path / f"{name}.safetensors")[0]
+        pretrained.main([name, "--steps", "1", *folder])  # nothing is left to do
+        after, card = training.load_tensors(tmp_path / f"{name}.safetensors")
+        assert all(torch.equal(before[key], after[key]) for key in before)
+        assert card["quality"]["good"] and card["steps"] == 1
 
 
 def test_the_demo_writes_a_picture_and_a_film(tmp_path, monkeypatch, capsys):
