@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from .. import data
 from ..metrics import copies, nearest, reach, root
-from . import Exercise, Wrong, ask, ask_tensor, close, compare, describe
+from . import Exercise, Wrong, ask, close, compare, describe
 
 # ---------------------------------------------------------------------------------------------- 07.1 Frechet distance
 
@@ -30,6 +30,8 @@ def frechet_with(slip):
         away = (a.mean(0) - b.mean(0)).square().sum()
         if slip == "mean not squared":
             away = away.sqrt()
+        if slip == "mean over the features":
+            away = (a.mean(0) - b.mean(0)).square().mean()
         if slip == "no means":
             away = 0.0
         overlap = torch.linalg.svdvals(root(C_a) @ root(C_b)).sum()
@@ -39,6 +41,10 @@ def frechet_with(slip):
             overlap = (C_a @ C_b).abs().sqrt().trace()
         if slip == "variances only":
             overlap = (C_a.diagonal() * C_b.diagonal()).sqrt().sum()
+        if slip == "root of the product":
+            overlap = root(C_a @ C_b).trace()
+        if slip == "singular values of the product":
+            overlap = torch.linalg.svdvals(C_a @ C_b).sqrt().sum()
         if slip == "no root":
             overlap = (C_a @ C_b).trace()
         spread = C_a.trace() + C_b.trace() - (1 if slip == "overlap once" else 2) * overlap
@@ -58,6 +64,11 @@ FRECHET_SYMPTOMS = {
     "trace of the product of roots": "It is right where the covariances have the same axes, and too large elsewhere: "
     "the trace of C_a^(1/2) C_b^(1/2) is not that of (C_a C_b)^(1/2). Which singular values help?",
     "root of each number": "You take the root of every number of a matrix. A root R of a matrix M is one with R R = M.",
+    "root of the product": "`root` is for symmetric matrices, and C_a C_b is not symmetric. Take the two roots "
+    "first, then multiply.",
+    "singular values of the product": "The singular values of C_a C_b are not its eigenvalues, since it is not "
+    "symmetric. Take the two roots first, then multiply.",
+    "mean over the features": "The squared distance of the means is a sum over the features; yours is their mean.",
     "variances only": "Turn both sets together and your distance changes: you look at the variances along the axes "
     "only. Where are the covariances?",
     "no root": "Double all features and a squared distance should grow by 4; a part of yours grows by 16: is there a "
@@ -86,10 +97,14 @@ def test_frechet(answer):
 
 
 def as_number(value):
-    """A number or a tensor of one number as a float64 tensor ()."""
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
-        value = value.detach().double().reshape(())
-    elif not isinstance(value, float | int) or isinstance(value, bool):
+    """A number, or a tensor or array of one number, as a float64 tensor ()."""
+    if (isinstance(value, torch.Tensor) and value.numel() == 1) or getattr(value, "size", 0) == 1:
+        value = value.item()
+    if isinstance(value, complex):
+        if abs(value.imag) > 1e-6:
+            raise Wrong(f"The result is the complex number {value:.3g}; a distance is real.")
+        value = value.real
+    if not isinstance(value, float | int) or isinstance(value, bool):
         raise Wrong(f"One number is expected, and this is {describe(value)}.")
     value = torch.as_tensor(value, dtype=torch.float64)
     if not value.isfinite():
@@ -100,8 +115,12 @@ def as_number(value):
 # ---------------------------------------------------------------------------------------------- 07.2 how many samples
 
 
+def unrounded(p_a, p_b):
+    return 4 * (p_a * (1 - p_a) + p_b * (1 - p_b)) / (p_a - p_b) ** 2
+
+
 def samples_needed(p_a, p_b):
-    return math.ceil(4 * (p_a * (1 - p_a) + p_b * (1 - p_b)) / (p_a - p_b) ** 2)
+    return math.ceil(unrounded(p_a, p_b))
 
 
 def needed_with(slip):
@@ -112,6 +131,12 @@ def needed_with(slip):
         gap = abs(p_a - p_b)
         if slip == "one sampler only":
             variance = p_a * (1 - p_a)
+        if slip == "the other sampler only":
+            variance = p_b * (1 - p_b)
+        if slip == "subtracted":
+            variance = abs(p_a * (1 - p_a) - p_b * (1 - p_b))
+        if slip == "both samplers together":
+            variance = variance * 2
         if slip == "averaged":
             variance = variance / 2
         if slip == "standard deviations added":
@@ -130,6 +155,9 @@ def needed_with(slip):
 
 NEEDED_SYMPTOMS = {
     "one sampler only": "One sampler's luck is missing: both accuracies are measured, and both variances count.",
+    "the other sampler only": "One sampler's luck is missing: both accuracies are measured, and both variances count.",
+    "subtracted": "You subtract the variances. In a difference of independent numbers they add up.",
+    "both samplers together": "Twice what is needed: n is the number of samples of each sampler, not of both together.",
     "averaged": "Half of what is needed: either the 2 of two standard errors was not squared, or the two variances "
     "were averaged and not added.",
     "standard deviations added": "You add two standard deviations. Of independent numbers the variances add up.",
@@ -142,15 +170,17 @@ NEEDED_SYMPTOMS = {
 
 
 def test_needed(answer):
-    cases = [(0.90, 0.97), (0.975, 0.998), (0.6, 0.75), (0.31, 0.3)]
+    cases = [(0.90, 0.97), (0.975, 0.998), (0.6, 0.78), (0.35, 0.31), (0.5, 0.25)]
     for p_a, p_b in cases:
         got = ask(answer, p_a, p_b)
         value = as_number(got)
         right = samples_needed(p_a, p_b)
         if int(value) == value and int(value) == right:
             continue
-        if abs(value - 4 * (p_a * (1 - p_a) + p_b * (1 - p_b)) / (p_a - p_b) ** 2) < 1e-6:
+        if abs(value - unrounded(p_a, p_b)) < 1e-4:
             return f"{float(value):.6g} samples: nobody draws a part of one. Which way do you round?"
+        if value == right + 1:
+            return f"One sample too many: {right} are just enough. How do you round what is whole already?"
         for slip, text in NEEDED_SYMPTOMS.items():
             if abs(float(value) - needed_with(slip)(p_a, p_b)) < 1e-6:
                 return text
@@ -179,6 +209,8 @@ def p_value_with(slip):
         pool = torch.cat([a, b])
         observed, as_large = measure(a, b), 0
         for _ in range(draws):
+            if slip == "the same division":
+                generator.manual_seed(0)
             order = torch.randperm(len(pool), generator=generator)
             n = len(a)
             if slip == "with replacement":
@@ -220,56 +252,65 @@ def gap(a, b):
 
 def test_p_value(answer):
     generator = torch.Generator().manual_seed(73)
-    a, b = torch.randn(5, generator=generator).double(), torch.randn(3, generator=generator).double() + 0.8
-    witness, draws = Witness(gap), 60
-    before = a.clone(), b.clone()
+    a = torch.randn(5, 1, generator=generator, dtype=torch.float64)
+    b = torch.randn(3, 1, generator=generator, dtype=torch.float64) + 1.5
+    witness, other, draws = Witness(gap), Witness(gap), 60
     as_number(ask(answer, witness, a, b, draws, torch.Generator().manual_seed(1)))
-    if not (torch.equal(a, before[0]) and torch.equal(b, before[1])):
-        return "Your function changes the sets it was given: work on a copy."
-    divisions = [(x, y) for x, y in witness.seen if (x, y) != (a.tolist(), b.tolist())]
-    everything = sorted([*a.tolist(), *b.tolist()])
+    as_number(ask(answer, other, a, b, draws, torch.Generator().manual_seed(2)))
+    here, there = a.flatten().tolist(), b.flatten().tolist()
+    divisions = [(x, y) for x, y in witness.seen if (x, y) != (here, there)]
     if not witness.seen:
         return "Your function never calls measure."
     if not divisions:
         return "You measure the two sets as they are, again and again: nothing changes sides."
-    if any(len(x) != len(a) for x, _ in divisions):
-        sizes = next((len(x), len(y)) for x, y in divisions if len(x) != len(a))
+    if any(len(x) != 5 or len(y) != 3 for x, y in divisions):
+        sizes = next((len(x), len(y)) for x, y in divisions if len(x) != 5 or len(y) != 3)
         return f"Sets of 5 and 3 samples come back as sets of {sizes[0]} and {sizes[1]}: which sizes did a and b have?"
-    if any(sorted([*x, *y]) != everything for x, y in divisions):
+    if any(sorted([*x, *y]) != sorted([*here, *there]) for x, y in divisions):
         return (
             "In your divisions some samples occur twice and others not at all. Permuted, each sample is on one side, "
             "once."
         )
-    if all(sorted(x) == sorted(a.tolist()) for x, _ in divisions):
+    if all(sorted(x) == sorted(here) for x, _ in divisions):
         return "Every sample stays on its side: you shuffle inside the sets. What if both came from one pool?"
-    if len(divisions) < draws - 10 or len(witness.seen) > draws + 1:
+    if len({(*x, *y) for x, y in divisions}) < len(divisions) / 2:
+        return "You measure the same division again and again: where is the order drawn?"
+    if not draws - 10 <= len(divisions) <= draws:
         return f"For draws = {draws} you measure {len(divisions)} random divisions."
-    repeatable = [as_number(ask(answer, gap, a, b, 30, torch.Generator().manual_seed(5))) for _ in range(2)]
-    if repeatable[0] != repeatable[1]:
+    again = Witness(gap)
+    as_number(ask(answer, again, a, b, draws, torch.Generator().manual_seed(1)))
+    if again.seen != witness.seen:
         return "Two calls with equal generators give two answers: which of your draws does not use the generator?"
+    if other.seen == witness.seen:
+        return "Generators with two seeds give the same divisions: do your draws come from `generator`?"
+    return symptom_of_p(answer, a, b)
+
+
+def symptom_of_p(answer, a, b):
+    """What is wrong with the p-value of an answer whose divisions are right."""
     far = as_number(ask(answer, gap, a, b + 100, 500, torch.Generator().manual_seed(2)))
     if far > 1:
         return f"Your p is {float(far):.4g}. A share lies between 0 and 1: share of what?"
-    constant = as_number(ask(answer, lambda x, y: 1.0, a, b, 40, torch.Generator().manual_seed(3)))
-    if far > 0.5:
+    if far > 0.9:
         return "Sets that are far apart get a p near 1. Which divisions count: those that differ as much, or less?"
+    constant = as_number(ask(answer, lambda x, y: 1.0, a, b, 40, torch.Generator().manual_seed(3)))
     if constant < 0.5:
         return "If every division measures the same, p must be 1: do divisions that tie with yours count?"
-    wide = torch.arange(20).double()
+    wide = torch.arange(20.0).double()[:, None]
     never = as_number(ask(answer, gap, wide, wide + 1000, 50, torch.Generator().manual_seed(4)))
     if never == 0:
         return (
             "Your p is 0: impossible, after 50 divisions? The sets themselves are one of the possible divisions. Where "
             "do you count it?"
         )
-    if abs(never - 1 / 51) > 1e-9:
+    if abs(never - 1 / 51) > 1e-6:
         return f"With 50 divisions, none as large, p is 1/51 = {1 / 51:.4g}; yours is {float(never):.4g}."
-    if abs(constant - 1) > 1e-9:
+    if abs(constant - 1) > 1e-6:
         return f"If every division measures the same, p is 1; yours is {float(constant):.4g}."
     exact = exact_p(a, b)
-    found = as_number(ask(answer, gap, a, b, 4000, torch.Generator().manual_seed(6)))
-    if abs(float(found) - exact) > 5 * (exact * (1 - exact) / 4000) ** 0.5 + 1 / 4000:
-        return f"All 56 divisions give p = {exact:.3f}; 4,000 random ones of yours give {float(found):.3f}."
+    found = as_number(ask(answer, gap, a, b, 1500, torch.Generator().manual_seed(6)))
+    if abs(float(found) - exact) > 5 * (exact * (1 - exact) / 1500) ** 0.5 + 1 / 1500:
+        return f"All 56 divisions give p = {exact:.3f}; 1,500 random ones of yours give {float(found):.3f}."
     return None
 
 
@@ -299,13 +340,24 @@ def precision_recall_with(slip):
     def my_precision_recall(real, generated, k):
         if slip == "itself counted":
             k = k - 1
-        if slip == "always five":
-            k = 5
+        if slip == "one too many":
+            k = k + 1
+        if slip == "k ignored":
+            k = 7
         distance = torch.cdist(real, generated)
         in_real, in_generated = distance < reach(real, k)[:, None], distance < reach(generated, k)
         precision, recall = in_real.any(0).double().mean(), in_generated.any(1).double().mean()
         if slip == "exchanged":
             return recall, precision
+        if slip == "real balls asked":
+            return in_real.any(1).double().mean(), recall
+        if slip == "both axes":
+            return in_real.any(1).double().mean(), in_generated.any(0).double().mean()
+        if slip == "counts":
+            return in_real.any(0).sum(), in_generated.any(1).sum()
+        if slip == "at most":
+            at_most = distance <= reach(real, k)[:, None], distance <= reach(generated, k)
+            return at_most[0].any(0).double().mean(), at_most[1].any(1).double().mean()
         if slip == "one kind of ball":
             return precision, in_real.any(1).double().mean()
         if slip == "all balls":
@@ -332,7 +384,11 @@ BALL_SYMPTOMS = {
     "the nearest ball only": "You look into the ball of the nearest sample only. A farther one may have a larger ball.",
     "itself counted": "Your balls are too small by one neighbour: each sample is its own nearest one. `reach(x, k)` "
     "does not count it.",
-    "always five": "Your numbers do not change with k.",
+    "one too many": "Your balls reach one neighbour too far: `reach(x, k)` already leaves the sample itself out.",
+    "real balls asked": "In the precision you ask each real ball whether a sample is in it. Ask each generated sample, "
+    "that is each column.",
+    "both axes": "You ask the balls whether a sample is in them. Precision asks each generated sample, recall each "
+    "real one: along which axis is `any` taken?",
 }
 
 
@@ -341,27 +397,41 @@ def test_precision_recall(answer):
     for n, m, k, move in [(40, 30, 3, 0.8), (50, 50, 2, 1.4), (25, 60, 4, 0.5)]:
         real = torch.randn(n, 2, generator=generator, dtype=torch.float64)
         generated = torch.randn(m, 2, generator=generator, dtype=torch.float64) * torch.tensor([1.6, 0.5]) + move
-        result = ask(answer, real, generated, k)
-        if not (isinstance(result, tuple | list) and len(result) == 2):
-            return f"Two numbers are expected, precision and recall, and this is {describe(result)}."
-        got = torch.stack([as_number(value) for value in result])
-        right = torch.stack([torch.as_tensor(v) for v in precision_recall(real, generated, k)])
-        slips = {
-            text: torch.stack([torch.as_tensor(v).double() for v in precision_recall_with(slip)(real, generated, k)])
-            for slip, text in BALL_SYMPTOMS.items()
-        }
-        if close(got, right, 1e-9):
+        got, right = two_shares(answer, real, generated, k), both(precision_recall, real, generated, k)
+        if close(got, right, 1e-5):
             continue
-        for text, value in slips.items():
-            if close(got, value, 1e-9):
+        if got.max() > 1:
+            return f"A share lies between 0 and 1, and yours is {float(got.max()):.4g}."
+        for slip, text in BALL_SYMPTOMS.items():
+            if close(got, both(precision_recall_with(slip), real, generated, k), 1e-5):
                 return text
-        names = [name for name, off in zip(("precision", "recall"), (got - right).abs() > 1e-9) if off]
+        if close(got, two_shares(answer, real, generated, k + 4), 1e-5):
+            return "Your numbers do not change with k."
+        names = [name for name, off in zip(("precision", "recall"), (got - right).abs() > 1e-5) if off]
         shown = ", ".join(f"{value:.4g}" for value in got.tolist())
         return (
             f"For {n} real and {m} generated samples and k = {k} you return {shown}; expected "
             f"{right[0]:.4g}, {right[1]:.4g}. Look at the {' and the '.join(names)}."
         )
+    line = torch.tensor([[0.0], [1.0], [2.0], [3.0]]).double()
+    others = torch.tensor([[-1.0], [4.0], [0.0], [10.0], [11.0]]).double()
+    if not close(two_shares(answer, line, others, 1), both(precision_recall, line, others, 1), 1e-5):
+        return "A sample at exactly the radius is not inside: less, not at most."
     return None
+
+
+def two_shares(answer, real, generated, k):
+    """What the answer returns, as a tensor (2,)."""
+    result = ask(answer, real, generated, k)
+    if getattr(result, "shape", None) == (2,):
+        result = tuple(result)
+    if not (isinstance(result, tuple | list) and len(result) == 2):
+        raise Wrong(f"Two numbers are expected, precision and recall, and this is {describe(result)}.")
+    return torch.stack([as_number(value) for value in result])
+
+
+def both(function, real, generated, k):
+    return torch.stack([torch.as_tensor(value).double() for value in function(real, generated, k)])
 
 
 # ---------------------------------------------------------------------------------------------- 07.5 copies in disguise
@@ -391,6 +461,18 @@ def along_one_axis(x, training):
     return first < 0.5 * second
 
 
+def close_where_it_fits(x, training):
+    places = [(right, down) for right in (-1, 0, 1) for down in (-1, 0, 1)]
+    each = [torch.cdist(x.flatten(1), moved(training, *place).flatten(1)) for place in places]
+    return torch.stack(each).amin((0, 2)) < 5.5
+
+
+def exact_where_it_fits(x, training):
+    places = [(right, down) for right in (-1, 0, 1) for down in (-1, 0, 1)]
+    each = [torch.cdist(x.flatten(1), moved(training, *place).flatten(1)) for place in places]
+    return copies(x, training) | (torch.stack(each).amin((0, 2)) < 0.1)
+
+
 def everything(x, training):
     return torch.ones(len(x), dtype=torch.bool)
 
@@ -405,44 +487,53 @@ def the_ratio(x, training):
 
 
 def test_copies(answer):
-    training, held_out = data.digits("train")[0][:800], data.digits("held_out")[0][:120]
+    training, (held_out, label) = data.digits("train")[0][:400], data.digits("held_out")
     generator = torch.Generator().manual_seed(75)
-    source = training[torch.randperm(800, generator=generator)[:48]]
+    source = training[torch.randperm(400, generator=generator)[:48]]
     noise = 0.1 * torch.randn(source.shape, generator=generator)
     along = torch.cat([moved(source[i : i + 1], 1 - 2 * (i % 2), 0) for i in range(48)])
     steps = [(right, down) for right in (-1, 0, 1) for down in (-1, 1)]
     across = torch.cat([moved(source[i : i + 1], *steps[i % 6]) for i in range(48)])
-    cases = {
-        "fresh": held_out,
-        "exact": source,
-        "noisy": source + noise,
-        "sideways": along,
-        "any way": across,
-    }
     share = {}
-    for name, x in cases.items():
-        found = ask_tensor(answer, x, training, shape=(len(x),))
-        if found.dtype != torch.bool and not ((found == 0) | (found == 1)).all():
-            return "True or False is expected for each sample, and these are numbers in between: where is the limit?"
-        share[name] = float(found.double().mean())
-    if share["fresh"] > 0.5:
-        return f"You call {share['fresh']:.0%} of 120 digits copies that nobody trained on."
-    if share["exact"] < 0.95:
+
+    def found(name, x):
+        result = ask(answer, x, training)
+        result = result if isinstance(result, torch.Tensor) else torch.as_tensor(result)
+        if tuple(result.shape) != (len(x),):
+            raise Wrong(f"For {len(x)} samples the result has shape {tuple(result.shape)}; expected ({len(x)},).")
+        if result.dtype != torch.bool and not ((result == 0) | (result == 1)).all():
+            raise Wrong(
+                "True or False is expected for each sample, and these are numbers in between: where is the limit?"
+            )
+        share[name] = float(result.double().mean())
+        return share[name]
+
+    if found("fresh", held_out[:60]) > 0.5:
+        return f"You call {share['fresh']:.0%} of 60 digits copies that nobody trained on."
+    if found("exact", source) < 0.95:
         return f"Of 48 training digits, unchanged, you find {share['exact']:.0%}."
-    if share["fresh"] > 0.05:
+    if max(share["fresh"], found("ones", held_out[label == 1][:60]) - 0.07) > 0.05:
         return (
-            f"All copies are found, and {share['fresh']:.0%} of 120 fresh digits are called copies too: a 1 is near to "
-            "many others. Near compared with what?"
+            f"Exact copies are found, and {share['fresh']:.0%} of 60 fresh digits and {share['ones']:.0%} of 60 fresh "
+            "1s are called copies too: a 1 is near to many others. Near compared with what?"
         )
-    if share["noisy"] < 0.75:
-        return f"A little noise hides a copy from you ({share['noisy']:.0%} found): which distance did you ask for?"
-    if share["sideways"] < 0.9:
+    if found("noisy", source + noise) < 0.7:
         return (
-            f"Exact copies are found; moved by one pixel, {share['sideways']:.0%} of them are. To which pictures would "
-            "you have to compare?"
+            f"A little noise (standard deviation 0.1) hides a copy from you ({share['noisy']:.0%} found): how small "
+            "must your distance, or your ratio, be?"
         )
-    if share["any way"] < 0.9:
+    if found("sideways", along) < 0.9:
+        return (
+            f"Exact copies are found; moved sideways by one pixel, {share['sideways']:.0%} of them are. To which "
+            "pictures would you have to compare?"
+        )
+    if found("any way", across) < 0.9:
         return f"Copies moved sideways are found, and {share['any way']:.0%} of those moved up, down or both ways."
+    if found("moved and noisy", across + noise) < 0.7:
+        return (
+            f"Copies that are moved are found, and noisy ones; of those that are both, {share['moved and noisy']:.0%}. "
+            "Does one distance see through both?"
+        )
     return None
 
 
@@ -456,6 +547,12 @@ EXERCISES = {
             "mean not squared": (frechet_with("mean not squared"), "four times as large"),
             "trace of the product of roots": (frechet_with("trace of the product of roots"), "have the same axes"),
             "root of each number": (frechet_with("root of each number"), "root of every number"),
+            "root of the product": (frechet_with("root of the product"), "is for symmetric matrices"),
+            "singular values of the product": (
+                frechet_with("singular values of the product"),
+                "are not its eigenvalues",
+            ),
+            "mean over the features": (frechet_with("mean over the features"), "yours is their mean"),
             "variances only": (frechet_with("variances only"), "Where are the covariances"),
             "no root": (frechet_with("no root"), "grows by 16"),
             "no covariances": (frechet_with("no covariances"), "however wide"),
@@ -469,7 +566,8 @@ EXERCISES = {
         test=test_needed,
         solution=samples_needed,
         mistakes={slip: (needed_with(slip), text.split(":")[0][:30]) for slip, text in NEEDED_SYMPTOMS.items()}
-        | {"not rounded": (lambda p, q: 4 * (p * (1 - p) + q * (1 - q)) / (p - q) ** 2, "Which way do you round")},
+        | {"always one more": (lambda p, q: math.floor(unrounded(p, q)) + 1, "One sample too many")}
+        | {"not rounded": (unrounded, "Which way do you round")},
         remark="At that number you see the difference in half of all experiments. For nine in ten it takes 2.7 times "
         "as many.",
     ),
@@ -480,12 +578,17 @@ EXERCISES = {
             "with replacement": (p_value_with("with replacement"), "occur twice"),
             "inside the sets": (p_value_with("inside the sets"), "stays on its side"),
             "halves": (p_value_with("halves"), "which sizes"),
-            "the same part twice": (p_value_with("the same part twice"), "occur twice"),
+            "the same part twice": (p_value_with("the same part twice"), "which sizes"),
             "strictly larger": (p_value_with("strictly larger"), "that tie with yours"),
             "smaller": (p_value_with("smaller"), "Which divisions count"),
             "can be zero": (p_value_with("can be zero"), "Where do you count it"),
             "a count": (p_value_with("a count"), "share of what"),
             "one draw short": (p_value_with("one draw short"), "With 50 divisions, none as large"),
+            "the same division": (p_value_with("the same division"), "where is the order drawn"),
+            "a generator of its own": (
+                lambda measure, a, b, draws, generator: p_value(measure, a, b, draws, torch.Generator()),
+                "do your draws come from",
+            ),
             "without the generator": (
                 lambda measure, a, b, draws, generator: p_value(measure, a, b, draws, None),
                 "does not use the generator",
@@ -503,7 +606,12 @@ EXERCISES = {
             "shares of pairs": (precision_recall_with("shares of pairs"), "You count pairs"),
             "the nearest ball only": (precision_recall_with("the nearest ball only"), "may have a larger ball"),
             "itself counted": (precision_recall_with("itself counted"), "its own nearest"),
-            "always five": (precision_recall_with("always five"), "do not change with k"),
+            "one too many": (precision_recall_with("one too many"), "one neighbour too far"),
+            "k ignored": (precision_recall_with("k ignored"), "do not change with k"),
+            "real balls asked": (precision_recall_with("real balls asked"), "Ask each generated sample"),
+            "both axes": (precision_recall_with("both axes"), "along which axis"),
+            "counts": (precision_recall_with("counts"), "A share lies between"),
+            "at most": (precision_recall_with("at most"), "less, not at most"),
         },
         remark="Exchange the two sets and the two numbers change places: one definition, read both ways.",
     ),
@@ -511,11 +619,13 @@ EXERCISES = {
         test=test_copies,
         solution=moved_copies,
         mistakes={
-            "as they are": (copies, "Exact copies are found; moved by one pixel"),
+            "as they are": (copies, "moved sideways by one pixel"),
+            "moved or noisy": (exact_where_it_fits, "of those that are both"),
+            "a fixed distance, moved": (close_where_it_fits, "Near compared with what"),
             "a fixed distance": (close_enough, "Near compared with what"),
             "sideways only": (along_one_axis, "moved sideways are found"),
             "everything is a copy": (everything, "that nobody trained on"),
-            "exact ones only": (exact_only, "A little noise hides"),
+            "exact ones only": (exact_only, "hides a copy from you"),
             "a ratio": (the_ratio, "where is the limit"),
         },
         remark="Every test for copies knows some disguises and not the next one. Say which ones you looked for.",
