@@ -38,7 +38,8 @@ class FeatureNetwork(nn.Module):
 
     def forward(self, x):
         """(B, 10) logits of the classes."""
-        return self.head(self.features(x))
+        check_digits(x)
+        return self.head(self.body(x))
 
 
 def train_classifier(x_0, label, steps=3000, batch_size=100, seed=0, progress=None):
