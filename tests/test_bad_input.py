@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from diffusion_lib import (
+    adapters,
     denoisers,
+    editing,
     forward,
     guidance,
     measured,
@@ -36,7 +38,7 @@ from diffusion_lib.denoisers import (
 )
 from diffusion_lib.exercises import check
 from diffusion_lib.forward import add_noise, noising_step, posterior
-from diffusion_lib.networks import MLP, UNet, timestep_embedding
+from diffusion_lib.networks import MLP, Autoencoder, UNet, timestep_embedding
 from diffusion_lib.samplers import ddim, ddpm, dpm_solver, heun, last, start_noise, time_grid
 from diffusion_lib.schedules import Betas, Cosine, Linear, Shifted
 from diffusion_lib.targets import NOISE, X_0, V, edm
@@ -71,6 +73,14 @@ def sample(sampler, times=(1.0, 0.0), x_t=X, **options):
 
 def loaded(name, model=None):
     return pretrained.load(model or torch.nn.Linear(2, 2), name)
+
+
+class Scheduler:
+    """As much of a scheduler of diffusers as its adapter looks at."""
+
+    def __init__(self, prediction_type):
+        self.betas, self.config = [0.1, 0.2], self
+        self.prediction_type = prediction_type
 
 
 def outside(t):
@@ -301,6 +311,56 @@ TABLE = {
         r"torch.int64 \(2, 1\); expected a tensor \(B,\)",
     ),
     "dropping a list": (lambda: guidance.drop_labels([1, 2], 10, 0.1), ValueError, "label is list; expected"),
+    "a negative scale in one call": (
+        lambda: guidance.in_one_call(silent, LABEL, 10, -1),
+        ValueError,
+        "scale is -1; expected at least 0",
+    ),
+    "one call for labels as numbers": (
+        lambda: guidance.in_one_call(silent, 3, 10, 2.0),
+        ValueError,
+        r"label is int; expected a tensor \(B,\)",
+    ),
+    "one call with too few labels": (
+        lambda: guidance.in_one_call(silent, LABEL, 10, 2.0)(torch.zeros(3, 3), 0.5),
+        ValueError,
+        "2 labels for 3 samples; expected one label",
+    ),
+    "a null label that is a class too far": (
+        lambda: guidance.in_one_call(Denoiser(mlp(labels=2), Cosine(), V), LABEL, 3, 2.0)(X, 0.5),
+        ValueError,
+        "label reaches from 0 to 3; this network knows 0 to 1, and 2 for no label",
+    ),
+    "a negative scale of a gradient": (
+        lambda: guidance.by_gradient(silent, Cosine(), lambda x, t: x.sum(1), -0.5),
+        ValueError,
+        "scale is -0.5; expected at least 0",
+    ),
+    "a gradient at pure noise": (
+        lambda: guidance.by_gradient(silent, Cosine(), lambda x, t: x.sum(1), 1.0)(X, 1.0),
+        ValueError,
+        r"at t = 1.0 alpha is 0.*Begin a little inside, as in time_grid\(steps, start=0.99\)",
+    ),
+    "logits for a log-probability": (
+        lambda: guidance.by_gradient(silent, Cosine(), lambda x, t: x, 1.0)(X, 0.5),
+        ValueError,
+        r"log_probability gave shape \(2, 3\); expected \(2,\), .*pick that column of log_softmax",
+    ),
+    "one log-probability for the batch": (
+        lambda: guidance.slope(X.clone().requires_grad_().sum(), X),
+        ValueError,
+        r"log_probability gave shape \(\); expected \(2,\)",
+    ),
+    "a log-probability that is a number": (
+        lambda: guidance.by_gradient(silent, Cosine(), lambda x, t: 0.5, 1.0)(X, 0.5),
+        ValueError,
+        "log_probability gave type float; expected",
+    ),
+    "a log-probability without a gradient": (
+        lambda: guidance.by_gradient(silent, Cosine(), lambda x, t: x.detach().sum(1), 1.0)(X, 0.5),
+        ValueError,
+        "does not depend on x_t.*a no_grad, a detach or an argmax",
+    ),
     # training
     "a run without an end": (lambda: run(), ValueError, "give steps=... or seconds=..., or the run would never end"),
     "a run of no steps": (lambda: run(steps=0), ValueError, "steps is 0; expected a positive number"),
@@ -351,10 +411,85 @@ TABLE = {
         ValueError,
         "hold nan or inf",
     ),
+    "features diverged, fidelity": (
+        lambda: metrics.fidelity(torch.zeros(9, 2), torch.full((9, 2), math.inf)),
+        ValueError,
+        "nan or inf",
+    ),
+    "features of two sizes, fidelity": (
+        lambda: metrics.fidelity(torch.zeros(9, 2), torch.zeros(9, 3)),
+        ValueError,
+        "shapes \\(9, 2\\) and \\(9, 3\\)",
+    ),
+    "more neighbours than samples": (
+        lambda: metrics.fidelity(torch.zeros(9, 2), torch.zeros(5, 2), k=5),
+        ValueError,
+        "k is 5 with 9 and 5 samples; expected 1 <= k <",
+    ),
+    "the zeroth neighbour": (
+        lambda: metrics.fidelity(torch.zeros(9, 2), torch.zeros(9, 2), k=0),
+        ValueError,
+        "k is 0",
+    ),
+    "copies of other images": (
+        lambda: metrics.copies(torch.zeros(2, 1, 28, 28), torch.zeros(5, 3, 28, 28)),
+        ValueError,
+        "samples are \\(1, 28, 28\\) and training images \\(3, 28, 28\\)",
+    ),
+    "copies of one image": (
+        lambda: metrics.nearest(torch.zeros(2, 3), torch.zeros(1, 3), k=2),
+        ValueError,
+        "k is 2 with 1 training images",
+    ),
+    "a threshold in per cent": (
+        lambda: metrics.copies(torch.zeros(2, 3), torch.zeros(5, 3), threshold=50),
+        ValueError,
+        "threshold is 50; expected a number in \\(0, 1\\]",
+    ),
+    "bootstrap of one sample": (
+        lambda: metrics.bootstrap(torch.mean, torch.zeros(1)),
+        ValueError,
+        "1 samples and 200 draws; expected at least two",
+    ),
+    "bootstrap with too few labels": (
+        lambda: metrics.bootstrap(torch.mean, torch.zeros(5), label=LABEL),
+        ValueError,
+        "5 images and 2 labels",
+    ),
+    "permutation without draws": (
+        lambda: metrics.permutation_test(torch.dist, torch.zeros(5), torch.zeros(5), draws=0),
+        ValueError,
+        "10 samples and 0 draws",
+    ),
+    "permutation of unequal classes": (
+        lambda: metrics.permutation_test(torch.dist, torch.zeros(2), torch.zeros(5), label=LABEL),
+        ValueError,
+        "5 images and 2 labels",
+    ),
+    "report with too few labels": (
+        lambda: metrics.report(silent, torch.zeros(5, 1, 28, 28), LABEL, torch.zeros(9, 1, 28, 28)),
+        ValueError,
+        "5 images and 2 labels",
+    ),
     # pretrained
-    "unknown weights": (lambda: loaded("cats"), ValueError, "no weights called 'cats'; shipped are classifier, digits"),
+    "unknown weights": (lambda: loaded("cats"), ValueError, "no weights called 'cats'; shipped are .*classifier, dig"),
     "unknown card": (lambda: pretrained.card("../digits"), ValueError, "no weights called"),
     "weights of another model": (lambda: loaded("digits"), ValueError, "the weights 'digits' do not fit this model"),
+    "latents for images": (
+        lambda: Autoencoder(8).encode(torch.zeros(2, 4, 7, 7)),
+        ValueError,
+        "x_t has shape \\(2, 4, 7, 7\\); this network expects \\(B, 1, H, W\\)",
+    ),
+    "images that the encoder cannot halve": (
+        lambda: Autoencoder(8).encode(torch.zeros(2, 1, 30, 28)),
+        ValueError,
+        "images are 30 x 28; both sides must be multiples of 4",
+    ),
+    "images for latents": (
+        lambda: Autoencoder(8).decode(torch.zeros(2, 1, 28, 28)),
+        ValueError,
+        "expects \\(B, 4, H, W\\)",
+    ),
     "training without an end": (lambda: pretrained.train_digits(), ValueError, "give steps=... or seconds=..."),
     # measured
     "results that are none": (lambda: measured.read("luck"), ValueError, "no results called 'luck'; committed are"),
@@ -372,9 +507,175 @@ TABLE = {
     ),
     "a grid of no images": (lambda: plots.images([]), ValueError, "x is empty; expected at least one image"),
     "a film without frames": (lambda: plots.save_film("x.gif", []), ValueError, "frames is empty"),
+    # editing
+    "a mask for other pictures": (
+        lambda: editing.keep(silent, IMAGE, torch.ones(1, 1, 8, 7)),
+        ValueError,
+        r"mask has shape \(1, 1, 8, 7\) and known \(2, 1, 8, 8\); expected one value for every pixel",
+    ),
+    "a mask that adds axes": (lambda: editing.keep(silent, X, torch.ones(2, 2, 3)), ValueError, "mask has shape"),
+    "a grey mask": (
+        lambda: editing.keep(silent, X, torch.full((1, 3), 0.5)),
+        ValueError,
+        "values from 0.5 to 0.5, and some are neither 0 nor 1; .*mask > 0.5",
+    ),
+    "a mask of 0 and 255": (lambda: editing.masked(torch.tensor([0, 255])), ValueError, "from 0 to 255"),
+    "a list for a mask": (lambda: editing.masked([0, 1]), TypeError, "mask is a list; expected a tensor, 1"),
+    "whole numbers for what is known": (
+        lambda: editing.keep(silent, INTEGERS, torch.ones(1, 3)),
+        TypeError,
+        "known is torch.int64; expected a float tensor",
+    ),
+    "a mask on another device": (
+        lambda: editing.keep(silent, X, torch.ones(1, 3, device="meta")),
+        ValueError,
+        "mask is on meta and known on cpu",
+    ),
+    "known pictures of another shape": (
+        lambda: editing.keep(silent, torch.zeros(3, 3), torch.ones(1, 3))(X, 0.5),
+        ValueError,
+        r"known has shape \(3, 3\) and the samples \(2, 3\); expected the same, or one picture \(1, ...\)",
+    ),
+    "inpaint, a grey mask": (
+        lambda: list(editing.inpaint(silent, Cosine(), X, [1.0, 0.0], X, X + 0.3)),
+        ValueError,
+        "neither 0 nor 1",
+    ),
+    "inpaint, other pictures": (
+        lambda: list(editing.inpaint(silent, Cosine(), X, [1.0, 0.0], X[:, :2], torch.ones(1, 2))),
+        ValueError,
+        r"known has shape \(2, 2\)",
+    ),
+    "inpaint, upwards": (
+        lambda: list(editing.inpaint(silent, Cosine(), X, [0.1, 0.9], X, torch.ones(1, 3))),
+        ValueError,
+        "expected times that decrease",
+    ),
+    "no attempts": (
+        lambda: list(editing.inpaint(silent, Cosine(), X, [1.0, 0.0], X, torch.ones(1, 3), resample=0)),
+        ValueError,
+        "resample is 0; expected a whole number of at least 1",
+    ),
+    "half an attempt": (
+        lambda: list(editing.inpaint(silent, Cosine(), X, [1.0, 0.0], X, torch.ones(1, 3), resample=1.5)),
+        ValueError,
+        "resample is 1.5",
+    ),
+    "a jump forward in the wrong direction": (
+        lambda: editing.renoise(Cosine(), X, X, 0.6, 0.3),
+        ValueError,
+        "s is 0.6 and t is 0.3; expected s < t",
+    ),
+    "a jump with noise of another shape": (
+        lambda: editing.renoise(Cosine(), X, X[:1], 0.3, 0.6),
+        ValueError,
+        "its own noise",
+    ),
+    "strength above 1": (
+        lambda: list(editing.image_to_image(silent, Cosine(), X, 1.5)),
+        ValueError,
+        r"strength is 1.5; expected a number from 0 \(the image as it is\) to 1",
+    ),
+    "strength in per cent": (
+        lambda: list(editing.image_to_image(silent, Cosine(), X, 60)),
+        ValueError,
+        "strength is 60",
+    ),
+    "strength below 0": (
+        lambda: list(editing.image_to_image(silent, Cosine(), X, -0.1)),
+        ValueError,
+        "strength is -0.1",
+    ),
+    "strength that is nan": (
+        lambda: list(editing.image_to_image(silent, Cosine(), X, math.nan)),
+        ValueError,
+        "strength is nan",
+    ),
+    "strength as a word": (
+        lambda: list(editing.image_to_image(silent, Cosine(), X, "much")),
+        ValueError,
+        "strength is 'much'",
+    ),
+    "an image of 0..255": (
+        lambda: list(editing.image_to_image(silent, Cosine(), IMAGE + 200, 0.5)),
+        ValueError,
+        "values up to 200; .*data.to_unit",
+    ),
+    "averages over half a pixel": (lambda: editing.averaged(0.5), ValueError, "factor is 0.5; expected a whole number"),
+    "averages that lose pixels": (
+        lambda: editing.averaged(3).measure(IMAGE),
+        ValueError,
+        r"x has shape \(2, 1, 8, 8\); expected .*multiples of 3",
+    ),
+    "brightness of nothing": (lambda: editing.grey([0.0, 0.0]), ValueError, "weights are .*not all of them 0"),
+    "y of the wrong shape": (
+        lambda: editing.consistent(silent, editing.averaged(4), torch.zeros(2, 1, 4, 4))(IMAGE, 0.5),
+        ValueError,
+        r"y is \(2, 1, 4, 4\) and a measurement of the samples has shape \(2, 1, 2, 2\)",
+    ),
+    "y of the wrong shape, gradient": (
+        lambda: editing.by_measurement(lambda x, t: x, Cosine(), lambda x: x[:, :1], X, 0.1)(X, 0.5),
+        ValueError,
+        r"y is \(2, 3\) and a measurement of the samples has shape \(2, 1\)",
+    ),
+    "a list for y": (
+        lambda: editing.consistent(silent, editing.averaged(4), [0.1])(IMAGE, 0.5),
+        ValueError,
+        "y is list and a measurement",
+    ),
+    "a measurement without noise, by its gradient": (
+        lambda: editing.by_measurement(silent, Cosine(), lambda x: x, X, 0.0),
+        ValueError,
+        "std reaches down to 0; a standard deviation is positive",
+    ),
+    "by measurement from pure noise": (
+        lambda: editing.by_measurement(lambda x, t: x, Cosine(), lambda x: x, X, 0.1)(X, 1.0),
+        ValueError,
+        "alpha is 0",
+    ),
+    "a walk beyond its end": (lambda: editing.spherical(X + 1, IMAGE, 0.5), ValueError, "z_0 is .* and z_1"),
+    "a walk past the end": (
+        lambda: editing.spherical(torch.eye(2), torch.eye(2).flip(0), 1.2),
+        ValueError,
+        "u is 1.2.*; expected a number from 0",
+    ),
+    "a walk to where one is": (
+        lambda: editing.spherical(torch.eye(2), torch.eye(2), 0.5),
+        ValueError,
+        "point the same or opposite ways",
+    ),
+    # adapters
+    "a scheduler without betas": (
+        lambda: adapters.from_diffusers(torch.nn.Linear(2, 2), object()),
+        TypeError,
+        "scheduler is a object; expected one with betas",
+    ),
+    "a prediction that is no target": (
+        lambda: adapters.from_diffusers(torch.nn.Linear(2, 2), Scheduler("flow_prediction")),
+        ValueError,
+        "prediction_type is 'flow_prediction'; expected one of epsilon, sample, v_prediction",
+    ),
+    "no timesteps": (lambda: adapters.for_diffusers(silent, 0), ValueError, "T is 0; expected"),
+    "a schedule without alpha-bar": (
+        lambda: adapters.scheduler_options(Linear()),
+        ValueError,
+        r"alpha = 0.5 and sigma = 0.5 at t = 0.5; expected alpha\^2",
+    ),
+    "options without timesteps": (lambda: adapters.scheduler_options(Cosine(), 0), ValueError, "T is 0; expected"),
     # widgets
     "a control for a word": (lambda: widgets.control("t", "fast"), ValueError, "t is 'fast'; expected"),
     "a control of one number": (lambda: widgets.control("t", (1,)), ValueError, r"t is \(1,\); expected \(low, high\)"),
+    "a drawing with other signs": (
+        lambda: widgets.canvas(print, text="#a\n.#"),
+        ValueError,
+        "the drawing holds 'a'; expected . for paper",
+    ),
+    "a drawing that is no square": (
+        lambda: widgets.drawing("...\n..."),
+        ValueError,
+        "2 lines and 3 columns; expected a square",
+    ),
+    "no drawing": (lambda: widgets.drawing(""), ValueError, "0 lines and 0 columns"),
     "a player of no frames": (lambda: widgets.player(print, 0), ValueError, "frames is 0; a film needs at least one"),
     # exercises
     "an exercise that is none": (lambda: check("99.9", ...), ValueError, "no exercise '99.9'; lesson 99 has none"),
@@ -489,9 +790,33 @@ def test_every_public_function_is_in_the_table():
         "fingerprint": "of load_tensors",
         "jiggle": "part of train_classifier",
         "root": "part of frechet_distance",
+        "reach": "part of fidelity",
+        "class_histogram": "any classifier and its images",
+        "by_class": "part of bootstrap and permutation_test",
         "train_classifier": "data.digits",
         "digits_loss": "model.loss",
         "new_digits_model": "a seed",
+        "new_emoji_model": "a seed",
+        "new_autoencoder": "a seed",
+        "new_latent_model": "a seed",
+        "mirrored": "takes any images",
+        "class_loss": "model.loss",
+        "emoji_loss": "model.loss",
+        "autoencoder_loss": "model.loss",
+        "loss_by_time": "model.loss",
+        "fit": "train",
+        "train_emoji": "train",
+        "train_autoencoder": "train",
+        "train_latent_digits": "train",
+        "train_judge": "the command's choices",
+        "judge_quality": "the command's choices",
+        "emoji_quality": "the command's choices",
+        "autoencoder_quality": "the command's choices",
+        "latent_quality": "the command's choices",
+        "recipes": "no arguments",
+        "emoji": "a device",
+        "autoencoder": "a device",
+        "latent_digits": "a device",
         "guided": "classifier_free and the network's labels",
         "sample_digits": "time_grid, classifier_free and the network's labels",
         "measure": "sample_digits",
@@ -511,9 +836,17 @@ def test_every_public_function_is_in_the_table():
         "classifier": "a device",
         "circumstances": "a device",
         "headline": "the command's choices",
+        "broadcasts": "two shapes",
         "calls": "the command's choices",
+        "guidance_scales": "the command's choices",
+        "fidelity_and_distance": "metrics.fidelity and metrics.frechet_distance",
+        "latent": "the command's choices",
+        "numbers": "takes any module",
+        "multiply_adds": "takes any call",
+        "in_turn": "takes any calls",
     }
     modules = [schedules, forward, targets, denoisers, networks, training, samplers, guidance, metrics, pretrained]
+    modules += [editing, adapters]
     for module in [*modules, measured, plots, widgets]:
         for name, value in vars(module).items():
             public = inspect.isfunction(value) and value.__module__ == module.__name__

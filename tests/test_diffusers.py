@@ -4,13 +4,16 @@ Their timestep k is our t = (k + 1) / T; before their first timestep alpha-bar i
 float32; they are given ours in float64, so that a difference of 1e-9 is a difference of formulas and not of rounding.
 """
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 
+from diffusion_lib.adapters import for_diffusers, from_diffusers, scheduler_options
 from diffusion_lib.denoisers import Denoiser
-from diffusion_lib.samplers import ddim, ddpm, dpm_solver
+from diffusion_lib.guidance import classifier_free
+from diffusion_lib.samplers import ddim, ddpm, dpm_solver, time_grid
 from diffusion_lib.schedules import Betas, Linear
 from diffusion_lib.targets import FLOW, NOISE, X_0, V
 
@@ -129,3 +132,84 @@ def test_noise_is_added_as_they_add_it():
     velocity = scheduler.get_velocity(x_0, noise, k)
     scales = SCHEDULE.scales((k.double() + 1) / T, x_0)
     torch.testing.assert_close(V.mix(x_0, noise, *scales), velocity, rtol=1e-9, atol=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------- adapters
+
+
+def unet(**options):
+    """A small UNet2DModel of theirs with random weights, float64."""
+    torch.manual_seed(0)
+    down, up = ("DownBlock2D", "AttnDownBlock2D"), ("AttnUpBlock2D", "UpBlock2D")
+    sizes = dict(sample_size=8, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8)
+    model = diffusers.UNet2DModel(down_block_types=down, up_block_types=up, **sizes, **options)
+    return model.double().eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("prediction", TARGETS)
+def test_their_network_as_our_denoiser(prediction):
+    """Their loop (network, scheduler.step) and our ddim around the adapter, step by step."""
+    network = unet(in_channels=3, out_channels=3)
+    scheduler = diffusers.DDIMScheduler(
+        **OPTIONS, clip_sample=False, timestep_spacing="trailing", prediction_type=prediction
+    )
+    model = from_diffusers(network, scheduler)
+    assert isinstance(model, Denoiser) and model.target is TARGETS[prediction]
+    scheduler = in_float64(scheduler)
+    scheduler.set_timesteps(10)
+    x = normal(2, 3, 8, 8)
+    for k, step in zip(scheduler.timesteps, ddim(model, model.schedule, x, time_grid(10)), strict=True):
+        x = scheduler.step(network(x, k).sample, k, x).prev_sample
+        torch.testing.assert_close(step.x_t, x, rtol=1e-5, atol=1e-5)  # their betas are float32
+
+
+def test_their_timestep_is_our_time():
+    asked = []
+
+    class Network(torch.nn.Module):
+        def forward(self, x_t, k, **condition):
+            asked.append((k.clone(), condition))
+            return type("Output", (), {"sample": x_t})
+
+    model = from_diffusers(Network(), diffusers.DDPMScheduler(**OPTIONS))
+    for t in (1 / T, 0.3, 1.0):
+        model(normal(2, 3), t, class_labels=torch.tensor([1, 2]))
+    assert [k.tolist() for k, _ in asked] == [pytest.approx([k, k]) for k in (0, 299, 999)]
+    assert asked[0][1]["class_labels"].tolist() == [1, 2]
+
+
+def test_a_class_label_goes_through_to_their_network():
+    network = unet(in_channels=1, out_channels=1, num_class_embeds=4)
+    model = from_diffusers(network, diffusers.DDPMScheduler(**OPTIONS))
+    x, none = normal(2, 1, 8, 8), torch.tensor([3, 3])
+    one = partial(model, class_labels=torch.tensor([0, 1]))
+    guided = classifier_free(one, partial(model, class_labels=none), 2.0)
+    k = torch.tensor(499)
+    noise = 2 * network(x, k, torch.tensor([0, 1])).sample - network(x, k, none).sample
+    alpha, sigma = SCHEDULE.alpha(0.5), SCHEDULE.sigma(0.5)
+    torch.testing.assert_close(guided(x, 0.5), (x - sigma * noise) / alpha, rtol=1e-4, atol=1e-4)
+
+
+def test_our_denoiser_under_their_ddim():
+    """With the times of time_grid: their default spacing would begin earlier than pure noise."""
+    scheduler = diffusers.DDIMScheduler(**scheduler_options(SCHEDULE, T), clip_sample=False)
+    scheduler.set_timesteps(20)
+    torch.testing.assert_close((scheduler.timesteps + 1) / T, time_grid(20)[:-1].float())
+    scheduler = in_float64(scheduler)
+    model = Denoiser(network, SCHEDULE, V)
+    x, ask = normal(4, 5), for_diffusers(model, T)
+    for k, step in zip(scheduler.timesteps, ddim(model, SCHEDULE, x, time_grid(20)), strict=True):
+        x = scheduler.step(ask(x, k), k, x).prev_sample
+        torch.testing.assert_close(step.x_t, x, rtol=1e-6, atol=1e-6)
+
+
+def test_our_denoiser_under_their_dpm_solver():
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        **scheduler_options(SCHEDULE, T), solver_type="midpoint", final_sigmas_type="zero"
+    )
+    scheduler.set_timesteps(20)
+    model = Denoiser(network, SCHEDULE, V)
+    x, ask = normal(4, 5), for_diffusers(model, T)
+    for k, step in zip(scheduler.timesteps, dpm_solver(model, SCHEDULE, x, time_grid(20)), strict=True):
+        x = scheduler.step(ask(x, k), k, x).prev_sample
+        torch.testing.assert_close(step.x_t, x, rtol=1e-3, atol=1e-3)  # their sigmas are float32

@@ -18,6 +18,7 @@ import pytest
 from diffusion_lib import (
     data,
     denoisers,
+    editing,
     forward,
     guidance,
     metrics,
@@ -31,6 +32,7 @@ from diffusion_lib import (
 
 from . import test_data as on_data
 from . import test_denoisers as on_denoisers
+from . import test_editing as on_editing
 from . import test_forward as on_forward
 from . import test_guidance as on_guidance
 from . import test_metrics as on_metrics
@@ -56,6 +58,14 @@ def with_folder(test):
             test(Path(folder))
 
     return check
+
+
+def check_groups_afresh():
+    data._emoji_group.cache_clear()
+    try:
+        on_data.test_an_emoji_goes_to_the_first_group_that_fits_its_name()
+    finally:
+        data._emoji_group.cache_clear()
 
 
 COSINE = schedules.Cosine()
@@ -375,6 +385,36 @@ MUSEUM = {
         "torch.cat([h, 0 * bridges.pop()], dim=1)",
         on_networks.test_a_unet_s_bridges_carry_what_the_middle_cannot_see,
     ),
+    "latents of any scale": (
+        networks,
+        "return (self.encoder(x) - self.mean) / self.std",
+        "return self.encoder(x)",
+        on_networks.test_standardised_latents_have_mean_0_and_variance_1_in_every_channel,
+    ),
+    "latents scaled by their variance": (
+        networks,
+        "self.std = z.std(",
+        "self.std = z.var(",
+        on_networks.test_standardised_latents_have_mean_0_and_variance_1_in_every_channel,
+    ),
+    "decoded without undoing the scale": (
+        networks,
+        "return self.decoder(z * self.std + self.mean)",
+        "return self.decoder(z)",
+        on_networks.test_scaling_the_latents_does_not_change_what_they_decode_to,
+    ),
+    "the decoder never sees noise": (
+        networks,
+        "(self.decoder(z + self.noise * noise) - x)",
+        "(self.decoder(z) - x)",
+        on_networks.test_the_autoencoder_s_loss_written_out,
+    ),
+    "nothing keeps the latents small": (
+        networks,
+        "return error.flatten(1).mean(1) + self.pull * (z**2).flatten(1).mean(1)",
+        "return error.flatten(1).mean(1)",
+        on_networks.test_the_autoencoder_s_loss_written_out,
+    ),
     # training
     "EMA never used for sampling": (
         pretrained,
@@ -479,6 +519,181 @@ MUSEUM = {
         "return conditional(x_t, t) + scale * (",
         on_guidance.test_scale_zero_is_unconditional_and_one_is_conditional,
     ),
+    "a mirror that turns the batch": (
+        pretrained,
+        "x.flip(3), x)",
+        "x.flip(0, 3), x)",
+        on_pretrained.check_mirrored_pictures_stay_in_their_places,
+    ),
+    "one coin for the whole batch": (
+        pretrained,
+        "torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5",
+        "torch.rand(1, 1, 1, 1, generator=generator) < 0.5",
+        on_pretrained.check_mirrored_pictures_stay_in_their_places,
+    ),
+    "writing mirrored": (
+        pretrained,
+        "torch.where(keep, x_0, mirrored(x_0, generator))",
+        "mirrored(x_0, generator)",
+        on_pretrained.check_pictures_with_writing_are_not_mirrored,
+    ),
+    "diffusion on latents that the encoder left unscaled": (
+        pretrained,
+        "z = encoder.encode(x_0.to(device))",
+        "z = encoder.encoder(x_0.to(device))",
+        with_monkeypatch(on_pretrained.check_the_diffusion_model_gets_scaled_latents),
+    ),
+    "the last group that fits": (
+        data,
+        "reversed(list(enumerate(_EMOJI_GROUPS.values())))",
+        "list(enumerate(_EMOJI_GROUPS.values()))",
+        check_groups_afresh,
+    ),
+    "parts of words": (
+        data,
+        'rf"(?<![\\w-]){rule}(?![\\w-])"',
+        "rule",
+        check_groups_afresh,
+    ),
+    "the test emoji are trained on": (
+        data,
+        '"train": place % 10 != 9',
+        '"train": place % 10 >= 0',
+        on_data.test_every_tenth_emoji_is_held_out,
+    ),
+    "label and null label exchanged in one call": (
+        guidance,
+        "both = torch.cat([label, torch.full_like(label, null_label)])",
+        "both = torch.cat([torch.full_like(label, null_label), label])",
+        partial(on_guidance.test_one_call_of_twice_the_batch_equals_two_calls, 0.4, 3.5),
+    ),
+    "every other result of one call": (
+        guidance,
+        "label=both).chunk(2)",
+        "label=both).unflatten(0, (-1, 2)).unbind(1)",
+        partial(on_guidance.test_one_call_of_twice_the_batch_equals_two_calls, 0.4, 3.5),
+    ),
+    "a standard deviation in the gradient's weight": (
+        guidance,
+        "scale * sigma_t**2 / alpha_t * gradient",
+        "scale * sigma_t / alpha_t * gradient",
+        partial(on_guidance.test_an_exact_classifier_makes_the_conditional_denoiser, COSINE),
+    ),
+    "DDPM's noise weight in the gradient": (
+        guidance,
+        "scale * sigma_t**2 / alpha_t * gradient",
+        "scale * sigma_t**2 * gradient",
+        partial(on_guidance.test_an_exact_classifier_makes_the_conditional_denoiser, COSINE),
+    ),
+    "pushed down the classifier's hill": (
+        guidance,
+        "return denoiser(x_t, t) + scale * sigma_t**2",
+        "return denoiser(x_t, t) - scale * sigma_t**2",
+        partial(on_guidance.test_an_exact_classifier_makes_the_conditional_denoiser, COSINE),
+    ),
+    "the mean's gradient for the sum's": (
+        guidance,
+        "torch.autograd.grad(log_p.sum(), x)",
+        "torch.autograd.grad(log_p.mean(), x)",
+        on_guidance.test_each_sample_gets_its_own_slope,
+    ),
+    "guidance outside its interval": (
+        guidance,
+        "guided if low <= float(t) <= high else plain",
+        "plain if low <= float(t) <= high else guided",
+        on_guidance.test_limited_guidance_holds_in_its_interval_only,
+    ),
+    # editing
+    "the mask read the other way round": (
+        editing,
+        "return torch.where(mask.bool(), known, denoiser(x_t, t))",
+        "return torch.where(mask.bool(), denoiser(x_t, t), known)",
+        on_editing.test_unknown_pixels_are_the_denoisers,
+    ),
+    "known pixels multiplied instead of chosen": (
+        editing,
+        "return torch.where(mask.bool(), known, denoiser(x_t, t))",
+        "return mask * known + (~mask.bool()) * denoiser(x_t, t)",
+        on_editing.test_what_is_not_known_may_be_anything,
+    ),
+    "a jump back with all the noise of t": (
+        editing,
+        "sigma_t * schedule.fresh(t, s, like=x_s).sqrt() * noise",
+        "sigma_t * noise",
+        partial(on_editing.test_two_jumps_are_one, COSINE),
+    ),
+    "a jump back with the variance for its root": (
+        editing,
+        "sigma_t * schedule.fresh(t, s, like=x_s).sqrt() * noise",
+        "sigma_t**2 * schedule.fresh(t, s, like=x_s) * noise",
+        partial(on_editing.test_two_jumps_are_one, COSINE),
+    ),
+    "a jump back that does not shrink": (
+        editing,
+        "return alpha_t / alpha_s * x_s",
+        "return x_s",
+        partial(on_editing.test_two_jumps_are_one, COSINE),
+    ),
+    "known pixels noised to t instead of s": (
+        editing,
+        "noise_like(x_t, generator), s)",
+        "noise_like(x_t, generator), t)",
+        on_editing.test_repaint_noises_known_pixels_to_the_time_of_the_step,
+    ),
+    "the last step made again and again": (
+        editing,
+        "attempts = resample if s > 0 else 1",
+        "attempts = resample",
+        on_editing.test_repaint_makes_as_many_calls_as_it_says,
+    ),
+    "strength turned round": (
+        editing,
+        "noise_like(image, generator), strength)",
+        "noise_like(image, generator), 1 - strength)",
+        on_editing.test_strength_0_is_the_image_and_1_is_a_sample,
+    ),
+    "the whole grid for any strength": (
+        editing,
+        "time_grid(max(1, round(strength * steps)), start=strength)",
+        "time_grid(steps)",
+        partial(on_editing.test_the_image_is_noised_to_where_the_grid_begins, 0.5, 10),
+    ),
+    "the transpose for the pseudo-inverse": (
+        editing,
+        "return y.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)",
+        "return y.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1) / factor**2",
+        partial(on_editing.test_invert_is_the_pseudo_inverse, on_editing.MEASUREMENTS["averages"]),
+    ),
+    "a small picture tiled instead of enlarged": (
+        editing,
+        "return y.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)",
+        "return y.repeat(1, 1, factor, factor)",
+        partial(on_editing.test_invert_is_the_pseudo_inverse, on_editing.MEASUREMENTS["averages"]),
+    ),
+    "colours by weight without its square": (
+        editing,
+        "lambda y: w.to(y) * y / (w**2).sum().to(y)",
+        "lambda y: w.to(y) * y / w.sum().to(y)",
+        partial(on_editing.test_invert_is_the_pseudo_inverse, on_editing.MEASUREMENTS["brightness"]),
+    ),
+    "all of y added to the estimate": (
+        editing,
+        "measurement.invert(y - measurement.measure(x_0))",
+        "measurement.invert(y)",
+        partial(on_editing.test_samples_measure_what_was_given, on_editing.MEASUREMENTS["averages"]),
+    ),
+    "a standard deviation where its square belongs": (
+        editing,
+        "/ (2 * std**2)",
+        "/ (2 * std)",
+        on_editing.test_the_gradient_of_a_measurement_in_closed_form,
+    ),
+    "a straight walk between noises": (
+        editing,
+        "return (((1 - u) * omega).sin() * z_0 + (u * omega).sin() * z_1) / omega.sin()",
+        "return (1 - u) * z_0 + u * z_1",
+        on_editing.test_the_walk_keeps_the_variance_and_ends_where_it_should,
+    ),
     "unnormalised data": (
         data,
         "return values / 127.5 - 1",
@@ -493,9 +708,69 @@ MUSEUM = {
     ),
     "a trace for the trace of the root": (
         metrics,
-        "torch.linalg.svdvals(root_a @ root_b).sum()",
-        "(root_a @ root_b).trace()",
+        "torch.linalg.svdvals(root(C_a) @ root(C_b)).sum()",
+        "(root(C_a) @ root(C_b)).trace()",
         on_metrics.test_frechet_distance_of_known_gaussians,
+    ),
+    "a Frechet distance with one root too few": (
+        metrics,
+        "- 2 * overlap",
+        "- overlap",
+        on_metrics.test_frechet_distance_is_a_distance_of_sets,
+    ),
+    "a sample is its own neighbour": (
+        metrics,
+        "kthvalue(k + 1, dim=1)",
+        "kthvalue(k, dim=1)",
+        on_metrics.test_fidelity_is_that_of_prdc,
+    ),
+    "precision and recall exchanged": (
+        metrics,
+        "precision=float(in_real.any(0).double().mean()),\n        recall=float(in_generated.any(1).double().mean())",
+        "precision=float(in_generated.any(1).double().mean()),\n        recall=float(in_real.any(0).double().mean())",
+        on_metrics.test_fidelity_tells_faults_apart,
+    ),
+    "density not divided by k": (
+        metrics,
+        "in_real.double().sum(0).mean() / k",
+        "in_real.double().sum(0).mean()",
+        on_metrics.test_fidelity_of_two_sets_from_one_distribution,
+    ),
+    "coverage counts samples instead of real ones": (
+        metrics,
+        "coverage=float(in_real.any(1)",
+        "coverage=float(in_real.any(0)",
+        on_metrics.test_fidelity_is_that_of_prdc,
+    ),
+    "drawn without replacement": (
+        metrics,
+        "torch.randint(len(group), (len(group),), generator=generator)",
+        "torch.randperm(len(group), generator=generator)",
+        on_metrics.test_bootstrap_of_a_mean_is_its_standard_error,
+    ),
+    "a variance for a standard deviation in an interval": (
+        metrics,
+        "float(torch.tensor(values).std())",
+        "float(torch.tensor(values).var())",
+        on_metrics.test_bootstrap_of_a_mean_is_its_standard_error,
+    ),
+    "classes mixed by a permutation": (
+        metrics,
+        "order[group] = group[torch.randperm(len(group), generator=generator)]",
+        "order = torch.randperm(len(pool), generator=generator)",
+        on_metrics.test_permutation_within_classes,
+    ),
+    "p-values of zero": (
+        metrics,
+        "float(1 + as_large) / (1 + draws)",
+        "float(as_large) / draws",
+        on_metrics.test_permutation_test_is_honest,
+    ),
+    "a copy is what is near to anything": (
+        metrics,
+        "distance[:, 0] < threshold * distance[:, 1]",
+        "distance[:, 0] < threshold * distance[:, 1].max()",
+        on_metrics.test_nearest_and_copies,
     ),
     "a distance without a floor": (
         pretrained,

@@ -155,6 +155,7 @@ CHAIN = {
     "denoisers": 3,
     "guidance": 4,
     "samplers": 4,
+    "adapters": 4,
     "editing": 5,
     "tokens": 5,
 }

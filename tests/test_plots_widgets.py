@@ -154,3 +154,39 @@ def test_a_player_of_one_frame(capsys):
     drawn = []
     widgets.player(lambda i: drawn.append(i), frames=1)
     assert drawn == [0]
+
+
+def test_a_drawing_is_typed_in_characters():
+    x = widgets.drawing("\n#..\n.5.\n 9 \n\n", side=3)
+    ink = torch.tensor([[9, 0, 0], [0, 5, 0], [0, 9, 0]]) / 9
+    torch.testing.assert_close(x, 2 * ink[None, None] - 1)
+    short = widgets.drawing("#\n.#", side=2)  # the ends of lines may be missing
+    torch.testing.assert_close(short, torch.tensor([[[[1.0, -1.0], [-1.0, 1.0]]]]))
+
+
+@pytest.mark.parametrize("size, side", [(14, 28), (28, 28), (56, 28), (10, 28)])
+def test_a_drawing_fits_the_model_and_keeps_its_ink(size, side):
+    rows = ["." * size] * (size // 2) + ["#" * size] * (size - size // 2)
+    x = widgets.drawing("\n".join(rows), side)
+    assert x.shape == (1, 1, side, side) and x.dtype == torch.float32 and x.min() >= -1 and x.max() <= 1
+    assert float(x.mean()) == pytest.approx(0, abs=0.02)
+    assert (x[..., :10, :] == -1).all() and (x[..., 18:, :] == 1).all()
+
+
+def test_the_canvas_draws_again_when_its_text_changes(capsys):
+    drawn = []
+    controls = widgets.canvas(
+        lambda text, strength: drawn.append((text, strength)), text="#.\n.#", strength=(0.0, 1.0, 0.5)
+    )
+    assert list(controls) == ["text", "strength"] and drawn == [("#.\n.#", 0.5)]
+    controls["text"].value = "..\n##"  # what the script of the canvas does
+    controls["strength"].value = 1.0
+    assert drawn[1:] == [("..\n##", 0.5), ("..\n##", 1.0)]
+
+
+def test_the_canvas_finds_its_box():
+    """The script looks for the textarea inside the element of class `drawing`, and has as many pixels as asked for."""
+    html = widgets.CANVAS.format(side=14)
+    assert "width=14 height=14" in html and "closest('.drawing').querySelector('textarea')" in html
+    assert r"'' : '\n')" in html  # the script's own line break, not one in the middle of its string
+    assert "<script" not in html  # front ends do not run scripts that arrive inside a widget

@@ -64,13 +64,15 @@ def solved_notebook(path):
     return notebook, numbers
 
 
-WIDGET = re.compile(r"^(\w+) = widgets\.(?:explore|player)\((\w+)", re.MULTILINE)
+WIDGET = re.compile(r"^(\w+) = widgets\.(?:explore|player|canvas)\((\w+)", re.MULTILINE)
 MOVE = """
 def _value(control, share):
     if hasattr(control, "options"):
         return control.options[round(share * (len(control.options) - 1))]
     if isinstance(control.value, bool):
         return share > 0.5
+    if isinstance(control.value, str):
+        return control.value
     step = control.step
     return type(control.value)(control.min + step * round(share * (control.max - control.min) / step))
 

@@ -122,7 +122,7 @@ def ask(answer, *inputs, **options):
             f"Called with {shapes}, it stops with {type(error).__name__}: {first_line(error)}{where}"
         ) from error
     for value, before in kept:
-        if not torch.equal(value.detach(), before):
+        if not torch.allclose(value.detach(), before, rtol=0, atol=0, equal_nan=True):
             raise Wrong(
                 f"Your function changes the {describe(value)} it was given. Whoever calls it still needs that: does a "
                 "line write into an argument (+=, *=, a method ending in _, inplace=True)?"

@@ -1,6 +1,6 @@
 """Exercises of lesson 08: dropping labels, whose scale is it, two questions in one call, the scale that is enough."""
 
-from statistics import mean
+from statistics import mean, median
 
 import torch
 
@@ -48,6 +48,10 @@ def test_drop(answer):
     generator = torch.Generator().manual_seed(8)
     for classes, probability, n in [(10, 0.1, 20_000), (3, 0.3, 20_000), (7, 0.2, 3)]:
         dropped, sets = 0, (200 if n == 3 else 1)
+        if n == 3:
+            label, one = torch.arange(1000) % 10, torch.Generator().manual_seed(1)
+            if torch.equal(*[ask(answer, label, 10, 0.5, one)[1] for _ in range(2)]):
+                return "Two batches in a row lose the same places: does your draw begin anew, at one seed, each time?"
         for _ in range(sets):
             label = torch.randint(classes, (n,), generator=generator)
             result = ask(answer, label, classes, probability, generator)
@@ -67,7 +71,9 @@ def test_drop(answer):
             return rate_of_drop(share, probability, n)
         if n > 3:
             both = float((null[1:] & null[:-1]).double().mean())
-            if abs(both - probability**2) > 6 * probability / n**0.5 or not null[n // 2 :].any():
+            if both - probability**2 < -6 * probability / n**0.5:
+                return "The share is right, but dropped labels keep a distance. Does each label have its own luck?"
+            if both - probability**2 > 6 * probability / n**0.5 or not null[n // 2 :].any():
                 return "The share is right, but the dropped labels sit side by side. Does each label have its own luck?"
     label = torch.arange(1000) % 10
     twice = [ask(answer, label, 10, 0.5, torch.Generator().manual_seed(1))[1] for _ in range(2)]
@@ -81,7 +87,7 @@ def form_of_drop(result, classes, n):
     if not (isinstance(result, tuple | list) and len(result) == 2):
         return f"A pair (rows, label) is expected, and this is {describe(result)}."
     rows, label = result
-    if not isinstance(label, torch.Tensor) or label.shape != (n,) or label.is_floating_point():
+    if not isinstance(label, torch.Tensor) or label.shape != (n,) or label.dtype not in (torch.int64, torch.int32):
         return f"The second result should be the labels, int64 ({n},), and it is {describe(label)}."
     try:
         rows = int(rows)
@@ -103,7 +109,7 @@ def rate_of_drop(share, probability, n):
     """What a wrong share of dropped labels looks like."""
     if n == 3:
         return (
-            f"Alone or in large batches the share is right; in batches of 3 you drop {share:.2f} instead of "
+            f"In large batches the share is right; in batches of 3 you drop {share:.2f} instead of "
             f"{probability}. Each label should have its own luck, however small the batch."
         )
     if abs(share - (1 - probability)) < 0.02:
@@ -140,6 +146,11 @@ def not_divided(guide, value):
     return float(guide(torch.tensor(2.0), torch.tensor(0.0), value))
 
 
+def straight_line(guide, value):
+    at_0, at_1 = (whose_scale(guide, number) for number in (0.0, 1.0))
+    return at_0 + value * (at_1 - at_0)
+
+
 def at_value_one(guide, value):
     return value * float(guide(torch.tensor(1.0), torch.tensor(0.0), 1.0))
 
@@ -151,6 +162,7 @@ GUIDES = {
         lambda conditional, unconditional, w: unconditional + w / 100 * (conditional - unconditional),
         None,
     ),
+    "with a square": (lambda conditional, unconditional, w: unconditional + w**2 * (conditional - unconditional), None),
 }
 
 
@@ -172,6 +184,7 @@ def test_whose_scale(answer):
         without_the_unconditional: "Your result is 1 too large, whatever the convention: in "
         "unconditional + scale * (conditional - unconditional), what did you put in for the first term?",
         not_divided: "Your result is twice the scale: how far apart are the two numbers that you handed over?",
+        straight_line: "You ask the function at two values and draw a line through them. Does it have to be one?",
         at_value_one: "You ask the function at value 1 and multiply. It need not be proportional to the value.",
     }
     right = {key: whose_scale(GUIDES[key[0]][0], key[1]) for key in found}
@@ -204,7 +217,7 @@ def one_call_with(slip):
 
     def my_one_call(model, x_t, t, label, null_label):
         null = torch.full_like(label, 0 if slip == "class 0 for null" else null_label)
-        labels = [null, label] if slip == "exchanged" else [label, null]
+        labels = [null, label] if slip == "exchanged" else [label, label if slip == "label twice" else null]
         t = torch.as_tensor(t)
         if t.ndim and slip != "t not doubled":
             t = t.repeat_interleave(2) if slip == "t interleaved" else torch.cat([t, t])
@@ -224,7 +237,8 @@ def one_call_with(slip):
 class Counting:
     """A denoiser with labels that counts its calls and how many samples each had."""
 
-    def __init__(self, labels):
+    def __init__(self, labels, samples, own_time):
+        self.samples, self.own_time = samples, own_time
         self.table = torch.linspace(-1, 1, labels + 1, dtype=torch.float64) ** 3
         self.batches = []
 
@@ -232,11 +246,17 @@ class Counting:
         self.batches.append(len(x_t))
         label = torch.full((len(x_t),), len(self.table) - 1) if label is None else label
         t = torch.as_tensor(t, dtype=torch.float64)
+        if t.ndim and len(t) != len(x_t) == 2 * self.samples and not self.own_time:
+            raise Wrong(f"Here t is one time for all, (), and the model got times {tuple(t.shape)}. What is there to "
+                        "double?")  # fmt: skip
         if t.ndim and len(t) != len(x_t):
             raise Wrong(f"The model got {len(x_t)} samples and {len(t)} times. If every sample has its own time, what "
                         "happens to t when the batch is doubled?")  # fmt: skip
         if len(label) != len(x_t):
             raise Wrong(f"The model got {len(x_t)} samples and {len(label)} labels: one label for each sample.")
+        if not label.is_floating_point() and label.min() < 0:
+            raise Wrong(f"The model got the label {int(label.min())}, and a table has no such row: which number is the "
+                        "null label?")  # fmt: skip
         shape = (-1, *[1] * (x_t.ndim - 1))
         return x_t * (1 - 0.3 * t.expand(len(x_t)).reshape(shape)) + self.table[label].reshape(shape)
 
@@ -244,6 +264,7 @@ class Counting:
 ONE_CALL_SYMPTOMS = {
     "exchanged": "Your two results are exchanged: conditional comes first.",
     "class 0 for null": "Your second result is that of class 0. Which label means that none is given?",
+    "label twice": "Both halves of your batch carry the label. What does the second half ask?",
     "x interleaved": "A sample's two copies are neighbours in your batch, and the labels are not arranged like that: "
     "which label does the second copy of the first sample get?",
     "every other one": "You take every other result. In torch.cat([a, b]) the second half begins after all of a.",
@@ -259,7 +280,7 @@ def test_one_call(answer):
         x_t = torch.randn(shape, generator=generator, dtype=torch.float64)
         label = torch.randint(1, labels, shape[:1], generator=generator)
         t = torch.tensor([0.9, 0.1, 0.4, 0.7, 0.2, 0.6])[: shape[0]] if own_time else torch.tensor(0.6)
-        model = Counting(labels)
+        model = Counting(labels, len(x_t), own_time)
         try:
             result = ask(answer, model, x_t, t, label, labels)
         except Wrong as wrong:  # what the model itself says needs no frame
@@ -273,9 +294,10 @@ def test_one_call(answer):
         right = two_calls(model, x_t, t, label, labels)
         for part in (0, 1):
             if results[part].shape != x_t.shape:
-                return (
-                    f"For x_t {tuple(x_t.shape)} a result has shape {tuple(results[part].shape)}: along which axis do "
-                    "you cut?"
+                return f"For x_t {tuple(x_t.shape)} a result has shape {tuple(results[part].shape)}: " + (
+                    "how many samples belong to each half?"
+                    if results[part].shape[1:] == x_t.shape[1:]
+                    else "along which axis do you cut?"
                 )
         if all(compare(a, b, tolerance=1e-6) is None for a, b in zip(results, right)):
             continue
@@ -305,8 +327,17 @@ def enough_with(slip):
 
     def my_enough(rows, accuracy):
         limit = 0.95 if slip == "95 % always" else accuracy
-        average = {"luckiest seed": max, "unluckiest seed": min}.get(slip, mean)
+        average = {"luckiest seed": max, "unluckiest seed": min, "median": median}.get(slip, mean)
         found = {}
+        if slip in ("rows first", "one row"):
+            rows = [row for row in rows if row["accuracy"] >= accuracy]
+        if slip == "one row":
+            row = max(rows, key=lambda row: row["recall"])
+            return row["where"], row["scale"]
+        if slip == "one seed":
+            rows = [row for row in rows if row["seed"] == 0]
+        if slip == "interval only":
+            rows = [row for row in rows if row["where"] == "interval"]
         for row in rows:
             if slip != "everywhere only" or row["where"] == "everywhere":
                 found.setdefault((row["where"], row["scale"]), []).append(row)
@@ -340,6 +371,11 @@ ENOUGH_SYMPTOMS = {
     "precision": "You take the most precise one; diversity is another number.",
     "frechet": "You take the smallest distance, which mixes fidelity and diversity; asked is recall.",
     "luckiest recall": "You compare the best recall of each choice; expected is the mean over the seeds.",
+    "median": "You take the median; asked is the mean.",
+    "rows first": "You drop single rows below the threshold before you take the mean over the seeds.",
+    "one row": "You take the best single row; asked are means over the seeds of a pair.",
+    "one seed": "You look at one seed only; asked is the mean over the seeds.",
+    "interval only": "You leave out guidance at all times, and it is sometimes the better choice.",
     "everywhere only": "You leave out guidance in an interval of times, and it is sometimes the better choice.",
 }
 
@@ -358,11 +394,27 @@ def some_rows(seed):
             for run in range(3):
                 row = {"where": where, "scale": scale, "seed": run}
                 row["accuracy"] = round(min(1.0, 1 - (1 - base) * 2 ** (-steep * push) + luck(0.012)), 4)
-                row["recall"] = round(min(1.0, max(0.0, 0.95 - cost * strength * push + luck(0.02))), 4)
+                price = 1.5 if where == "interval" and seed % 4 == 3 else strength
+                row["recall"] = round(
+                    min(1.0, max(0.0, 0.95 - cost * price * push + luck(0.05 if run == 1 else 0.02))), 4
+                )
                 row["precision"] = round(min(1.0, 0.8 + 0.03 * push - 0.005 * push**2 + luck(0.04)), 4)
                 row["frechet"] = round(abs(0.5 + 0.3 * (push - 2.2) ** 2 + luck(0.2)), 3)
                 rows.append(row)
-    return [rows[i] for i in torch.randperm(len(rows), generator=generator)]
+    rows = [rows[i] for i in torch.randperm(len(rows), generator=generator)]
+    return [row for row in rows if row["seed"] != 2 or row["scale"] != 4]  # some runs are missing
+
+
+def at_the_threshold(answer):
+    """What is wrong if a pair reaches the threshold exactly."""
+    rows = [
+        {"where": "everywhere", "scale": scale, "seed": seed, "accuracy": reached, "recall": recall}
+        for scale, reached, recall in [(1, 0.75, 0.9375), (2, 0.9375, 0.875), (4, 1.0, 0.5)]
+        for seed in range(2)
+    ]
+    if tuple(ask(answer, rows, 0.9375)) != ("everywhere", 2):
+        return "A pair whose mean accuracy is exactly the threshold reaches it, and you leave it out."
+    return None
 
 
 def test_enough(answer):
@@ -374,8 +426,10 @@ def test_enough(answer):
             return f"A pair (where, scale) is expected, and this is {describe(result)}."
         right, choice = enough(rows, accuracy), tuple(result)
         if choice == right:
+            for slip in ENOUGH_SYMPTOMS:
+                found[slip] = found.get(slip, True) and enough_with(slip)(rows, accuracy) == right
             continue
-        if choice not in {(row["where"], row["scale"]) for row in rows}:
+        if choice not in [(row["where"], row["scale"]) for row in rows]:
             return f"{choice} was never measured; choose one of the pairs (where, scale) in rows."
         for slip in ENOUGH_SYMPTOMS:
             found.setdefault(slip, True)
@@ -383,8 +437,8 @@ def test_enough(answer):
         for slip in ENOUGH_SYMPTOMS:
             found[slip] &= choice == enough_with(slip)(rows, accuracy)
     if "wrong" not in found:
-        return None
-    # The slip is the one that explains every wrong choice.
+        return at_the_threshold(answer)
+    # The slip is the one that makes every one of these choices.
     return next((text for slip, text in ENOUGH_SYMPTOMS.items() if found[slip]), found["wrong"])
 
 
@@ -402,6 +456,19 @@ EXERCISES = {
             "normal for uniform": (drop_with("normal for uniform"), "From which distribution"),
             "the first ones": (drop_with("the first ones"), "side by side"),
             "a rounded number of them": (drop_with("rounded"), "however small the batch"),
+            "every second one": (
+                lambda label, classes, probability, generator: (
+                    classes + 1,
+                    torch.where(torch.arange(len(label)) % round(1 / probability) == 0, classes, label),
+                ),
+                "keep a distance",
+            ),
+            "a seed of its own": (
+                lambda label, classes, probability, generator: drop(
+                    label, classes, probability, torch.Generator().manual_seed(0)
+                ),
+                "does your draw begin anew",
+            ),
             "no generator": (drop_with("no generator"), "does your draw use the generator"),
         },
         remark="One row and one line in the loss: that is all that training needs for guidance to be possible later.",
@@ -415,6 +482,7 @@ EXERCISES = {
             "arguments exchanged": (exchanged, "which argument is the conditional"),
             "the unconditional left in": (without_the_unconditional, "1 too large"),
             "not divided by the difference": (not_divided, "twice the scale"),
+            "a straight line": (straight_line, "Does it have to be one"),
             "proportional": (at_value_one, "need not be proportional"),
         },
         remark="Before you compare two papers' scales, do this with their code: 1 and 0 in, the scale comes out.",
@@ -430,6 +498,7 @@ EXERCISES = {
             "every other one": (one_call_with("every other one"), "every other result"),
             "t not doubled": (one_call_with("t not doubled"), "what happens to t"),
             "t interleaved": (one_call_with("t interleaved"), "in the same order"),
+            "label twice": (one_call_with("label twice"), "What does the second half ask"),
             "the first t for all": (one_call_with("first t for all"), "you use the first one"),
             "cut along the last axis": (one_call_with("last axis"), "along which axis"),
         },
@@ -450,6 +519,12 @@ EXERCISES = {
             "distance for recall": (enough_with("frechet"), "mixes fidelity and diversity"),
             "luckiest recall": (enough_with("luckiest recall"), "the best recall of each choice"),
             "the interval left out": (enough_with("everywhere only"), "in an interval of times"),
+            "only the interval": (enough_with("interval only"), "guidance at all times"),
+            "median": (enough_with("median"), "You take the median"),
+            "rows first": (enough_with("rows first"), "drop single rows"),
+            "one row": (enough_with("one row"), "best single row"),
+            "one seed": (enough_with("one seed"), "one seed only"),
+            "above, not at": (lambda rows, accuracy: enough(rows, accuracy + 1e-9), "exactly the threshold"),
         },
         remark="The answer is a property of this model and this judge; measure again when either changes.",
     ),
