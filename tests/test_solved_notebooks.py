@@ -68,7 +68,8 @@ WIDGET = re.compile(r"^(\w+) = widgets\.(?:explore|player|canvas)\((\w+)", re.MU
 MOVE = """
 def _value(control, share):
     if hasattr(control, "options"):
-        return control.options[round(share * (len(control.options) - 1))]
+        options = list(control.options.values() if isinstance(control.options, dict) else control.options)
+        return options[round(share * (len(options) - 1))]
     if isinstance(control.value, bool):
         return share > 0.5
     if isinstance(control.value, str):
