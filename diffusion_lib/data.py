@@ -200,6 +200,55 @@ def rings(n, generator=None):
     return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.03 * draw.normal(2), label
 
 
+def even_bits(n, generator=None, bits=8):
+    """Rows of -1 and 1, uniform over those in which the number of ones is even; the last bit follows from the others.
+
+    A distribution of which every part is uniform and nothing else is: any `bits` - 1 of the bits are coins.
+
+    Args:
+        n, generator: as for `two_peaks`.
+        bits: how many, at least 2.
+    Returns:
+        x (n, bits) float32, and label (n,) int64: the number of ones, which is even.
+    Raises:
+        TypeError, ValueError: as for `two_peaks`, and for fewer than 2 bits.
+
+    >>> x, label = even_bits(1000)
+    >>> set((label % 2).tolist())
+    {0}
+    """
+    draw = _Draw(n, generator)
+    coins = torch.randint(2, (draw.n, _whole_number("bits", bits, at_least=2) - 1), **draw.options)
+    ones = torch.cat([coins, coins.sum(1, keepdim=True) % 2], dim=1)
+    return 2.0 * ones - 1, ones.sum(1)
+
+
+def dots(n, generator=None):
+    """Pictures with exact counts: one to eight white dots on black, 2 x 2 pixels each, that never touch.
+
+    All counts are equally frequent, and given the count so are all arrangements.
+
+    Args, Raises: as for `two_peaks`.
+    Returns:
+        x (n, 1, 16, 16) float32 of -1 and 1, and label (n,) int64: the number of dots, 1..8.
+    """
+    draw = _Draw(n, generator)
+    label = 1 + draw.choice(8)
+    device = label.device
+    used = torch.arange(8, device=device) < label[:, None]  # (n, 8)
+    corner = torch.zeros(n, 8, 2, dtype=torch.int64, device=device)  # of each dot: the row above, the column left
+    todo = torch.arange(n, device=device)
+    while len(todo):  # draw all dots of a picture again until no two of them touch
+        corner[todo] = torch.randint(15, (len(todo), 8, 2), **draw.options)
+        apart = (corner[todo, :, None] - corner[todo, None]).abs().amax(-1)  # (todo, 8, 8), 0 of a dot to itself
+        touching = (apart < 3) & used[todo, :, None] & used[todo, None]
+        todo = todo[touching.sum((1, 2)) > label[todo]]
+    line = torch.arange(16, device=device)
+    inside = (line >= corner[..., None]) & (line < corner[..., None] + 2)  # (n, 8, 2, 16)
+    ink = (inside[:, :, 0, :, None] & inside[:, :, 1, None] & used[..., None, None]).any(1)
+    return 2.0 * ink[:, None] - 1, label
+
+
 # ---------------------------------------------------------------------------------------------- shipped images
 
 
@@ -347,6 +396,90 @@ def _fitting(rule, names):
         return range(names.index(first), names.index(last) + 1)
     words = re.compile(rf"(?<![\w-]){rule}(?![\w-])")  # as a whole: heart, but not heart-shaped
     return [place for place, name in enumerate(names) if words.search(name)]
+
+
+# ---------------------------------------------------------------------------------------------- symbols
+
+# A token is the place of its symbol in one of these strings; tokens.encode and tokens.decode translate.
+SUM_SYMBOLS = "0123456789+="
+TEXT_SYMBOLS = " abcdefghijklmnopqrstuvwxyz.,'-"
+
+
+def sums(split="train"):
+    """All 10,000 sums of two numbers from 0 to 99, such as 12+07=019: nine tokens each. A seeded tenth is held out.
+
+    Whether a line that a model wrote is right can be computed, and so can the entropy of the language: log 10,000.
+
+    Args:
+        split: "train" (9,000), "held_out" (1,000) or "all" (10,000, in the order of the two numbers).
+    Returns:
+        (N, 9) int64, places in SUM_SYMBOLS.
+    Raises:
+        ValueError: unknown split.
+
+    >>> sums("all")[1207]
+    tensor([ 1,  2, 10,  0,  7, 11,  0,  1,  9])
+    """
+    place = torch.arange(10_000)
+    shuffled = torch.from_numpy(np.random.RandomState(0).permutation(10_000))  # the same for every version of torch
+    rows = {"train": shuffled[1000:].sort().values, "held_out": shuffled[:1000].sort().values, "all": place}
+    if split not in rows:
+        raise ValueError(f"split is {split!r}; expected one of {', '.join(map(repr, rows))}")
+    a, b = rows[split] // 100, rows[split] % 100
+    c, plus, equals = a + b, torch.full_like(a, 10), torch.full_like(a, 11)
+    return torch.stack([a // 10, a % 10, plus, b // 10, b % 10, equals, c // 100, c // 10 % 10, c % 10], dim=1)
+
+
+def text(split="train"):
+    """Lines of English prose, 48 characters each: Python's own documentation in lower case, shipped with the package.
+
+    A line holds as many whole words as fit, and spaces after them. A training line begins at every word, so that they
+    overlap; held-out lines follow one another, and come from topics of which the training lines have nothing.
+
+    Args:
+        split: "train", "held_out" or "all" (both, training lines first).
+    Returns:
+        (N, 48) int64, places in TEXT_SYMBOLS.
+    Raises:
+        ValueError: unknown split.
+    Source: pydoc_data.topics of Python 3.11, Python Software Foundation License 2; see assets/README.md.
+
+    >>> "".join(TEXT_SYMBOLS[i] for i in text("held_out")[0])
+    'exceptions are a means of breaking out of the   '
+    """
+    lines = _text_lines()
+    chosen = {"train": lines["train"], "held_out": lines["held_out"], "all": lines["train"] + lines["held_out"]}
+    if split not in chosen:
+        raise ValueError(f"split is {split!r}; expected one of {', '.join(map(repr, chosen))}")
+    table = torch.zeros(128, dtype=torch.int64)
+    table[list(TEXT_SYMBOLS.encode())] = torch.arange(len(TEXT_SYMBOLS))
+    characters = np.frombuffer("".join(chosen[split]).encode("ascii"), dtype=np.uint8)
+    return table[torch.from_numpy(characters.astype(np.int64))].reshape(-1, 48)
+
+
+@lru_cache
+def _text_lines():
+    """{"train": lines, "held_out": lines} of assets/text.txt, where "# split: topic" begins a topic."""
+    lines, asset = {"train": [], "held_out": []}, resources.files("diffusion_lib").joinpath("assets", "text.txt")
+    for topic in asset.read_text(encoding="ascii").split("\n# ")[1:]:  # what comes before the first is the notice
+        head, words = topic.split("\n", 1)
+        split = head.split(":")[0]
+        lines[split] += _lines_of(words.split(), everywhere=split == "train")
+    return lines
+
+
+def _lines_of(words, everywhere):
+    """Full lines of at most 48 characters: one from every word on, or one after the other."""
+    first, lines = 0, []
+    while True:
+        end, length = first, -1
+        while end < len(words) and length + 1 + len(words[end]) <= 48:
+            length += 1 + len(words[end])
+            end += 1
+        if end == len(words):  # the text ends before the line is full
+            return lines
+        lines.append(" ".join(words[first:end]).ljust(48))
+        first = first + 1 if everywhere else end
 
 
 # ---------------------------------------------------------------------------------------------- batches

@@ -1,4 +1,4 @@
-"""From data to noise: nothing here is learned (built in lesson 01, the posterior in lesson 05).
+"""From data to noise: nothing here is learned (built in lesson 01, the posterior in lesson 05, masks in lesson 10).
 
 The forward process shrinks the data and adds Gaussian noise. One small step after the other or one jump give the same
 distribution, and knowing both ends (x_0 and x_t) tells where the walk was in between: the posterior.
@@ -19,6 +19,17 @@ def noise_like(x, generator=None):
     """
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
+
+
+def uniform_like(x, generator=None):
+    """Uniform noise in [0, 1) of the shape and device of x, float32: for tokens, whose noise decides by comparison.
+
+    Args:
+        x: any tensor, token ids too.
+        generator: torch.Generator or None, as in noise_like.
+    """
+    device = x.device if generator is None else generator.device
+    return torch.rand(x.shape, generator=generator, device=device).to(x.device)
 
 
 def noising_step(x, beta, noise):
@@ -83,6 +94,55 @@ def posterior(schedule, x_0, x_t, t, s):
     fresh = schedule.fresh(t, s, like=x_t)
     mean = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2) * x_t + alpha_s * fresh * x_0
     return mean, sigma_s * fresh.sqrt()
+
+
+def mask_tokens(schedule, x_0, noise, t, mask):
+    """A draw from q(x_t | x_0) for symbols: a token survives where noise < alpha_t, else it becomes the mask (Austin et
+    al. 2021, sec. 3.1; Sahoo et al. 2024, eq. 2).
+
+    alpha_t is the probability that a token survives, where it is the share of the signal for images.
+
+    Args:
+        schedule: a Schedule.
+        x_0: (B, L) token ids, int64, below `mask`.
+        noise: (B, L) uniform in [0, 1): uniform_like(x_0, generator).
+        t: () or (B,) times in [0, 1].
+        mask: the mask's id, V for V symbols.
+
+    Returns:
+        x_t: (B, L) int64.
+
+    Raises:
+        TypeError: ids that are not int64, noise that is not float.
+        ValueError: shapes differ, an id outside 0..mask - 1, noise outside [0, 1), t outside [0, 1].
+    """
+    check_maskable(x_0, noise, mask)
+    alpha_t, _ = schedule.scales(t, like=noise)
+    return torch.where(noise < alpha_t, x_0, mask)
+
+
+def check_maskable(x_0, noise, mask):
+    """Refuse token ids and noise that do not belong together."""
+    if not isinstance(x_0, torch.Tensor) or x_0.dtype != torch.int64:
+        raise TypeError(f"x_0 is {getattr(x_0, 'dtype', type(x_0).__name__)}; expected int64 token ids.")
+    if not isinstance(noise, torch.Tensor) or not noise.is_floating_point():
+        raise TypeError(f"noise is {getattr(noise, 'dtype', type(noise).__name__)}; expected floats in [0, 1).")
+    if x_0.shape != noise.shape:
+        raise ValueError(
+            f"noise has shape {tuple(noise.shape)} and x_0 {tuple(x_0.shape)}; give every token its own noise."
+        )
+    if x_0.device != noise.device:
+        raise ValueError(f"noise is on {noise.device} and x_0 on {x_0.device}; move one with .to(...).")
+    if x_0.device.type == "cpu" and x_0.numel():
+        if not (x_0.min() >= 0 and x_0.max() < mask):
+            raise ValueError(
+                f"x_0 has ids from {x_0.min()} to {x_0.max()}; the mask is {mask}, so symbols are 0 to {mask - 1}."
+            )
+        if not (noise.min() >= 0 and noise.max() < 1):
+            raise ValueError(
+                f"noise reaches from {noise.min():.3g} to {noise.max():.3g}; expected uniform numbers in [0, 1), as "
+                "uniform_like draws them (normal noise is for images)."
+            )
 
 
 def check_noise(x, noise):

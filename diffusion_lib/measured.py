@@ -7,12 +7,15 @@ small part of the same thing live. To make them again:
     python -m diffusion_lib.measured calls         # quality against calls of the network, four samplers
     python -m diffusion_lib.measured guidance      # fidelity and diversity against the scale of guidance
     python -m diffusion_lib.measured latent        # cost and quality of diffusion in pixels and in latents
+    python -m diffusion_lib.measured text          # masked diffusion and left to right, on sums and on English
 """
 
 import argparse
 import json
+import math
 import os
 import platform
+import re
 import statistics
 import time
 from datetime import date
@@ -21,9 +24,10 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from . import __version__, data, guidance, metrics, pretrained, samplers
+from . import __version__, data, guidance, metrics, pretrained, samplers, tokens
+from .costs import multiply_adds
+from .schedules import Linear
 from .training import autocast, best_device, half_precision
 
 
@@ -38,6 +42,15 @@ def read(name):
     if name not in known:
         raise ValueError(f"there are no results called {name!r}; committed are {', '.join(known) or 'none'}.")
     return json.loads((folder / f"{name}.json").read_text(encoding="utf8"))
+
+
+def write(path, results):
+    """Results (a dict) as a JSON file that is there in one moment: a run that is killed leaves none or the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf8")
+    os.replace(part, path)
+    print(f"wrote {path}")
 
 
 def circumstances(device):
@@ -204,19 +217,192 @@ def latent(device, seeds, progress, n=300, steps=20, batch_size=64, repeats=15):
     }
 
 
+ORDERS = ("random", "shuffled", "confidence")
+
+
+def text(device, seeds, progress, n=500, lines=100, steps=(1, 2, 3, 4, 6, 9), text_steps=(1, 4, 12, 24, 48), repeats=5):
+    """Masked diffusion and the left-to-right model of the same size and training: n sums and so many lines of English.
+
+    Against steps, order and seed: share of right sums, how many differ, and how many are sums that were held out from
+    training; share of words that occur in the text, and of lines that copy 24 characters of the training text. Beside
+    them the exact denoiser of the sums, which only its steps keep from being right. What held-out data costs each
+    model, and which results (or second numbers) of held-out sums it finds. Times of n sums are the shortest of several.
+    """
+    with autocast(device, half_precision(device)):
+        return {
+            "n": n,
+            "lines": lines,
+            "sums": sums_written(device, seeds, progress, n, steps),
+            "blanks": blanks_filled(device, seeds),
+            "sums_nats": {
+                "entropy": round(math.log(10_000), 3),
+                "masked": nats_of(pretrained.sums(device), "sums", language=data.sums("all")),
+                "left_to_right": nats_of(pretrained.sums_left_to_right(device), "sums"),
+            },
+            "seconds": seconds_of_sums(device, n, steps, repeats),
+            "english": english_written(device, seeds, progress, lines, text_steps),
+            "english_bits": english_bits(device),
+        }
+
+
+def sums_written(device, seeds, progress, n, steps):
+    """One row for every model, order, number of steps and seed."""
+    models = {"masked": pretrained.sums(device), "exact": tokens.exact_language(data.sums("all"), 12)}
+    start, held_out = tokens.all_masked(n, 9, 12, device), set(map(tuple, data.sums("held_out").tolist()))
+    rows = []
+
+    def add(x, **row):
+        right = pretrained.right_sums(x)
+        different = {tuple(line) for line in x[right].tolist()}
+        row |= {"right": round(float(right.float().mean()), 4), "different": len(different)}
+        rows.append(row | {"held_out": round(len(different & held_out) / max(len(different), 1), 4)})
+        progress(str(rows[-1]))
+
+    for seed in seeds:
+        for name, denoiser in models.items():
+            for order in ORDERS:
+                for count in steps:
+                    generator = torch.Generator().manual_seed(seed)
+                    grid = samplers.time_grid(count)
+                    x = samplers.last(tokens.unmask(denoiser, Linear(), start, grid, generator, order))
+                    add(x, model=name, order=order, calls=count, seed=seed)
+        x = pretrained.sums_left_to_right(device).generate(n, 9, torch.Generator().manual_seed(seed))
+        add(x, model="left_to_right", order="left to right", calls=9, seed=seed)
+    return rows
+
+
+def blanks_filled(device, seeds):
+    """Share of held-out sums whose missing part is found, for each seed: the result (three blanks), or the second
+    number (two blanks), which a left-to-right model cannot be asked for."""
+    x_0, rows = data.sums("held_out").to(device), []
+    for missing, places in {"result": slice(6, 9), "second number": slice(3, 5)}.items():
+        blank = x_0.clone()
+        blank[:, places] = 12
+        for seed in seeds:
+            for order in ("shuffled", "confidence"):
+                for calls in (1, places.stop - places.start):
+                    x = pretrained.write(pretrained.sums(device), blank, calls, order, seed)
+                    rows.append({"missing": missing, "model": "masked", "order": order, "calls": calls, "seed": seed})
+                    rows[-1]["found"] = round(float((x == x_0).all(1).float().mean()), 4)
+            if missing == "result":
+                x = pretrained.write(pretrained.sums_left_to_right(device), blank, seed=seed)
+                found = round(float((x == x_0).all(1).float().mean()), 4)
+                rows.append({"missing": missing, "model": "left_to_right", "calls": 3, "seed": seed, "found": found})
+    return rows
+
+
+def nats_of(model, name, **options):
+    """Mean nats of held-out and of some training data of that name, and the standard error of the former."""
+    device, results = next(model.parameters()).device, {}
+    for split, every in {"held_out": 1, "train": 9}.items():
+        each = pretrained.nats(model, getattr(data, name)(split)[::every].to(device), **options)
+        results[split] = round(float(each.mean()), 3)
+        if split == "held_out":
+            results["standard_error"] = round(float(each.std()) / len(each) ** 0.5, 3)
+    return results
+
+
+def seconds_of_sums(device, n, steps, repeats):
+    """Seconds for n sums, by the number of steps of unmasking, and from left to right."""
+    masked, other = pretrained.sums(device), pretrained.sums_left_to_right(device)
+    start = tokens.all_masked(n, 9, 12, device)
+    calls = {f"masked, {count} steps": partial(pretrained.write, masked, start, count, "shuffled") for count in steps}
+    calls["left_to_right"] = partial(pretrained.write, other, start)
+    return {name: round(seconds, 4) for name, seconds in in_turn(calls, device, repeats).items()}
+
+
+def english_written(device, seeds, progress, lines, steps):
+    """One row for every model, order, number of steps and seed, and one for held-out lines."""
+    known = {split: tokens.decode(data.text(split), data.TEXT_SYMBOLS) for split in ("all", "train", "held_out")}
+    words = set(words_of(known["all"]))
+    copied = {line[i : i + 24] for line in known["train"] for i in range(25)}
+    start, rows = tokens.all_masked(lines, 48, len(data.TEXT_SYMBOLS), device), []
+
+    def add(written, **row):
+        found = [word in words for word in words_of(written)]
+        row |= {"words": round(sum(found) / max(len(found), 1), 4), "number_of_words": len(found)}
+        copies = [any(line[i : i + 24] in copied for i in range(25)) for line in written]
+        rows.append(row | {"copies": round(sum(copies) / len(copies), 4), "example": written[:3]})
+        progress(str(rows[-1]))
+
+    add(known["held_out"], model="held-out lines")
+    for seed in seeds:
+        for order in ORDERS:
+            for count in steps:
+                x = pretrained.write(pretrained.text(device), start, count, order, seed)
+                written = tokens.decode(x, data.TEXT_SYMBOLS)
+                add(written, model="masked", order=order, calls=count, seed=seed)
+        x = pretrained.write(pretrained.text_left_to_right(device), start, seed=seed)
+        add(tokens.decode(x, data.TEXT_SYMBOLS), model="left_to_right", order="left to right", calls=48, seed=seed)
+    return rows
+
+
+def words_of(lines):
+    """The words of a list of strings, in their order; a hyphen ends a word."""
+    return re.findall("[a-z']+", " ".join(lines))
+
+
+def english_bits(device):
+    """Bits a character of both models (an upper bound for the masked one), and of counting what follows on two or four
+    characters."""
+    train, held_out = data.text("train"), data.text("held_out")
+    bits = {
+        name: nats_of(model, "text")
+        for name, model in {
+            "masked": pretrained.text(device),
+            "left_to_right": pretrained.text_left_to_right(device),
+        }.items()
+    }
+    bits = {name: {key: round(nats / 48 / math.log(2), 3) for key, nats in part.items()} for name, part in bits.items()}
+    for name, order in {"trigram": 3, "fivegram": 5}.items():
+        bits[name] = {"held_out": round(count_characters(train, held_out, order, len(data.TEXT_SYMBOLS)), 3)}
+    return bits
+
+
+def count_characters(train, held_out, order, symbols, strengths=(3, 10, 30, 100, 300)):
+    """Bits a character of held-out lines for a model that counts: the character after the last order - 1 of its line.
+
+    A count is mixed with `strength` times the answer of the next shorter context, down to all symbols alike (MacKay and
+    Peto 1995). The best strength is taken, as seen on the held-out lines: that favours this model.
+
+    Args:
+        train, held_out: (N, L) and (M, L) token ids.
+        order: characters that are looked at, the one in question included; at least 1.
+        symbols: V.
+        strengths: the numbers to choose from.
+    """
+    check_order(order)
+    p = {strength: torch.full(held_out.shape, 1 / symbols, dtype=torch.float64) for strength in strengths}
+    for length in range(order):  # of the context
+        known, asked = windows(train, length, symbols), windows(held_out, length, symbols)
+        seen = times_seen(known, asked)
+        before = times_seen(known // (symbols + 1), asked // (symbols + 1))  # the context alone
+        p = {strength: (seen + strength * shorter) / (before + strength) for strength, shorter in p.items()}
+    return min(float(-mixed.log2().mean()) for mixed in p.values())
+
+
+def windows(x, length, symbols):
+    """For each token of x (N, L) one number that stands for it (the last digit) and the `length` tokens before it."""
+    padded = torch.nn.functional.pad(x, (length, 0), value=symbols)
+    return sum(padded[:, length - k : length - k + x.shape[1]] * (symbols + 1) ** k for k in range(length + 1))
+
+
+def times_seen(known, asked):
+    """How often each of the numbers `asked` is among the numbers `known`."""
+    values, counts = known.unique(return_counts=True)
+    place = torch.searchsorted(values, asked).clamp(max=len(values) - 1)
+    return torch.where(values[place] == asked, counts[place], 0)
+
+
+def check_order(order):
+    """Refuse an order that is no number of characters."""
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"order is {order!r}; expected a whole number of at least 1, 3 for pairs before each.")
+
+
 def numbers(module):
     """How many numbers a module holds as parameters, frozen ones too."""
     return sum(p.numel() for p in module.parameters())
-
-
-def multiply_adds(call):
-    """How many multiplications with an addition a call takes, counted by torch: products of matrices and convolutions.
-
-    The counter says two operations for each.
-    """
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops() // 2
 
 
 def in_turn(calls, device, repeats):
@@ -242,21 +428,18 @@ def fidelity_and_distance(real, generated):
 def main(arguments=None):
     """Make results again: python -m diffusion_lib.measured NAME."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("name", choices=["headline", "calls", "guidance", "latent"])
+    parser.add_argument("name", choices=["headline", "calls", "guidance", "latent", "text"])
     parser.add_argument("--seeds", type=int, help="number of seeds; 5 for the headline, else 3")
     parser.add_argument("--folder", type=Path, default=Path(str(resources.files("diffusion_lib"))) / "assets/measured")
     options = parser.parse_args(arguments)
     device = best_device()
-    measure = {"headline": headline, "calls": calls, "guidance": guidance_scales, "latent": latent}[options.name]
+    measures = {"headline": headline, "calls": calls, "guidance": guidance_scales, "latent": latent, "text": text}
+    measure = measures[options.name]
     begin = time.perf_counter()
     seeds = options.seeds or (5 if options.name == "headline" else 3)
     result = measure(device, range(seeds), partial(print, flush=True))
     result = circumstances(device) | {"took_seconds": round(time.perf_counter() - begin)} | result
-    options.folder.mkdir(parents=True, exist_ok=True)
-    path, part = options.folder / f"{options.name}.json", options.folder / f"{options.name}.json.part"
-    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
-    os.replace(part, path)
-    print(f"wrote {path}")
+    write(options.folder / f"{options.name}.json", result)
 
 
 if __name__ == "__main__":

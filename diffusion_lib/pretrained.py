@@ -9,10 +9,15 @@ by the commands below from the shipped data alone, and carry a card that says so
     python -m diffusion_lib.pretrained emoji
     python -m diffusion_lib.pretrained autoencoder
     python -m diffusion_lib.pretrained latent_digits      # with the autoencoder that is shipped
+    python -m diffusion_lib.pretrained sums               # lesson 10: masked diffusion on symbols, ...
+    python -m diffusion_lib.pretrained sums_left_to_right # ... and its rival of the same size and training
+    python -m diffusion_lib.pretrained text
+    python -m diffusion_lib.pretrained text_left_to_right
 """
 
 import argparse
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -24,12 +29,13 @@ from typing import NamedTuple
 import torch
 
 from . import __version__, data, metrics, samplers
-from .denoisers import Denoiser, middle_times
-from .forward import noise_like
+from .denoisers import Denoiser, even_times, middle_times
+from .forward import noise_like, uniform_like
 from .guidance import classifier_free, clip, drop_labels, limited
-from .networks import Autoencoder, UNet, count_parameters
-from .schedules import Cosine
+from .networks import Autoencoder, Transformer, UNet, count_parameters
+from .schedules import Cosine, Linear
 from .targets import V
+from .tokens import LeftToRight, MaskedDenoiser, all_masked, exact_language, masked_loss, unmask
 from .training import EMA, autocast, best_device, half_precision, load_tensors, save_tensors, to_device, train
 
 BATCH_SIZE = 128
@@ -247,6 +253,57 @@ def train_latent_digits(
     return fit(model, z, label, class_loss, steps, seconds, seed, device, progress, batch_size, **options)
 
 
+def new_sums_model(seed=0, left_to_right=False):
+    """A model of sums before training, with or without an order: both have the same network of the same size."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Transformer(len(data.SUM_SYMBOLS), length=9, width=96, depth=3, causal=left_to_right)
+        return LeftToRight(network) if left_to_right else MaskedDenoiser(network, Linear())
+
+
+def new_text_model(seed=0, left_to_right=False):
+    """A model of lines of English before training, as `new_sums_model`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Transformer(len(data.TEXT_SYMBOLS), length=48, width=96, depth=3, causal=left_to_right)
+        return LeftToRight(network) if left_to_right else MaskedDenoiser(network, Linear())
+
+
+def tokens_loss(model, batch, generator):
+    """The loss (B,) of a batch (x_0, label) of tokens in nats a token, at even times for a masked model; the label is
+    not looked at."""
+    x_0, _ = batch
+    if isinstance(model, LeftToRight):
+        return model.loss(x_0) / x_0.shape[1]
+    t = 1 - even_times(len(x_0), generator)  # in (0, 1]
+    return model.loss(x_0, t, uniform_like(x_0, generator)) / x_0.shape[1]
+
+
+def train_sums(
+    steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=256, left_to_right=False, **options
+):
+    """Train a model of sums from scratch on nine of ten of them.
+
+    Args, Returns: as for `train_digits`; and
+        left_to_right: False for masked diffusion.
+    """
+    x_0 = data.sums("train")
+    model, label = new_sums_model(seed, left_to_right), torch.zeros(len(x_0))
+    return fit(model, x_0, label, tokens_loss, steps, seconds, seed, device, progress, batch_size, **options)
+
+
+def train_text(
+    steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=128, left_to_right=False, **options
+):
+    """Train a model of lines of English from scratch.
+
+    Args, Returns: as for `train_sums`.
+    """
+    x_0 = data.text("train")
+    model, label = new_text_model(seed, left_to_right), torch.zeros(len(x_0))
+    return fit(model, x_0, label, tokens_loss, steps, seconds, seed, device, progress, batch_size, **options)
+
+
 @torch.no_grad()
 def measure(model, n=300, scale=2.0, interval=INTERVAL, steps=50, eta=0.5, seed=0):
     """Class accuracy and Frechet distance of n guided samples, and the distance of n real digits as the floor.
@@ -345,6 +402,83 @@ def latent_quality(model, n=1000, steps=50, eta=0.5, seed=0):
     }
 
 
+@torch.no_grad()
+def nats(model, x_0, language=None, looks=16, seed=0):
+    """What each sequence x_0 (B, L) costs the model: (B,) nats, exact for a left-to-right model; for a masked one the
+    mean loss over so many times, a bound.
+
+    Args:
+        model: a LeftToRight or a MaskedDenoiser.
+        x_0: (B, L) token ids.
+        language: (N, L), all members of the language, if they are equally likely and known. Then the exact loss has the
+            mean log N for each of them, and what chance makes of it with the same noise is taken off the model's.
+        looks: times for each sequence.
+        seed: decides times and noise.
+    """
+    if isinstance(model, LeftToRight):
+        return model.loss(x_0)
+    generator, total = torch.Generator().manual_seed(seed), torch.zeros(len(x_0), device=x_0.device)
+    exact = None if language is None else exact_language(language, model.mask)
+    for _ in range(looks):
+        t, noise = 1 - even_times(len(x_0), generator), uniform_like(x_0, generator)
+        total += model.loss(x_0, t, noise)
+        if exact is not None:
+            total += math.log(len(language)) - masked_loss(exact, model.schedule, x_0, t, noise, model.mask)
+    return total / looks
+
+
+def write(model, x_t, steps=None, order="shuffled", seed=0):
+    """Symbols (B, L) in place of the masks of x_t (B, L): by unmasking, or from left to right, where the masks must
+    be the end.
+
+    Args:
+        model: a MaskedDenoiser or a LeftToRight.
+        x_t: (B, L) token ids.
+        steps: of unmasking; None for one token a step.
+        order: of unmasking.
+        seed: decides the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(model, LeftToRight):
+        known = int((x_t[0] != model.begin).sum())
+        return model.generate(len(x_t), x_t.shape[1], generator, x_t[:, :known] if known else None)
+    steps = steps or int((x_t == model.mask).sum(1).max())
+    return samplers.last(unmask(model, model.schedule, x_t, samplers.time_grid(steps), generator, order))
+
+
+def right_sums(x_0):
+    """Which lines (B, 9) are right sums; bool."""
+    tens, digits = torch.tensor([100, 10, 1], device=x_0.device), x_0[:, [0, 1, 3, 4, 6, 7, 8]]
+    a, b, c = ((part * tens[-part.shape[1] :]).sum(1) for part in (digits[:, :2], digits[:, 2:4], digits[:, 4:]))
+    return (digits < 10).all(1) & (x_0[:, 2] == 10) & (x_0[:, 5] == 11) & (a + b == c)
+
+
+def sums_quality(model, n=1000):
+    """Nats for held-out sums beside their entropy; share of right sums among n, written token by token; share of
+    held-out sums whose result is found."""
+    x_0 = data.sums("held_out").to(next(model.parameters()).device)
+    blank = x_0.clone()
+    blank[:, 6:] = len(data.SUM_SYMBOLS)
+    right = right_sums(write(model, all_masked(n, 9, len(data.SUM_SYMBOLS), x_0.device)))
+    found = (write(model, blank) == x_0).all(1)
+    return {
+        "nats, held out": round(float(nats(model, x_0, data.sums("all")).mean()), 3),
+        "entropy": round(math.log(10_000), 3),
+        "n": n,
+        "right": round(float(right.float().mean()), 4),
+        "results found, held out": round(float(found.float().mean()), 4),
+    }
+
+
+def text_quality(model):
+    """Bits a character of training and held-out lines."""
+    results = {}
+    for split in ("train", "held_out"):
+        x_0 = data.text(split)[:: 10 if split == "train" else 1].to(next(model.parameters()).device)
+        results[f"bits a character, {split}"] = round(float(nats(model, x_0).mean()) / x_0.shape[1] / math.log(2), 3)
+    return results
+
+
 def weights_file(name):
     """The file of shipped weights of that name.
 
@@ -408,6 +542,26 @@ def latent_digits(device="cpu"):
     return to_device(load(new_latent_model(), "latent_digits"), device)
 
 
+def sums(device="cpu"):
+    """The trained masked model of sums, a MaskedDenoiser on tokens (B, 9) of data.SUM_SYMBOLS."""
+    return load(new_sums_model(), "sums").to(device)
+
+
+def sums_left_to_right(device="cpu"):
+    """The trained left-to-right model of sums, a LeftToRight of the same size as `sums()`."""
+    return load(new_sums_model(left_to_right=True), "sums_left_to_right").to(device)
+
+
+def text(device="cpu"):
+    """The trained masked model of English lines, a MaskedDenoiser on tokens (B, 48) of data.TEXT_SYMBOLS."""
+    return load(new_text_model(), "text").to(device)
+
+
+def text_left_to_right(device="cpu"):
+    """The trained left-to-right model of English lines, a LeftToRight of the same size as `text()`."""
+    return load(new_text_model(left_to_right=True), "text_left_to_right").to(device)
+
+
 class Recipe(NamedTuple):
     """How shipped weights are made.
 
@@ -427,6 +581,8 @@ class Recipe(NamedTuple):
 def recipes():
     """The recipe of every shipped model by name."""
     digits_only = "4,000 MNIST digits (data.digits('train'))"
+    sums_only = "9,000 of the 10,000 sums of two numbers from 0 to 99 (data.sums('train'))"
+    text_only = f"{len(data.text('train')):,} lines of Python's documentation (data.text('train'))"
     emoji_only = "1,222 emoji (data.emoji('train')), mirrored at random where no writing is spoilt"
     return {
         "classifier": Recipe(digits_only, 3000, train_judge, judge_quality),
@@ -434,6 +590,10 @@ def recipes():
         "emoji": Recipe(emoji_only, 2600, train_emoji, emoji_quality),
         "autoencoder": Recipe(digits_only, 1500, train_autoencoder, autoencoder_quality),
         "latent_digits": Recipe(digits_only, 4000, train_latent_digits, latent_quality),
+        "sums": Recipe(sums_only, 4000, train_sums, sums_quality),
+        "sums_left_to_right": Recipe(sums_only, 4000, partial(train_sums, left_to_right=True), sums_quality),
+        "text": Recipe(text_only, 1500, train_text, text_quality),
+        "text_left_to_right": Recipe(text_only, 1500, partial(train_text, left_to_right=True), text_quality),
     }
 
 

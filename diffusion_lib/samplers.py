@@ -203,6 +203,11 @@ def check_times(times, x_t, upwards=False):
         raise TypeError(
             f"x_t is {getattr(x_t, 'dtype', type(x_t).__name__)}; expected a float tensor of noise (see start_noise)."
         )
+    check_decreasing(times, upwards)
+
+
+def check_decreasing(times, upwards=False):
+    """Refuse times that do not decrease inside [0, 1]; with `upwards` they may increase from above 0."""
     times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
     if times.ndim != 1 or len(times) < 2:
         raise ValueError(

@@ -16,10 +16,12 @@ def control(name, choice):
     Args:
         name: of the argument.
         choice: (low, high) whole numbers or (low, high, step) for a slider; a list or dict for a menu; True or False
-            for a box to tick. A slider begins in its middle.
+            for a box to tick; a text for a line to type in, where Enter sends it. A slider begins in its middle.
     """
     if isinstance(choice, bool):
         return ipywidgets.Checkbox(value=choice, description=name)
+    if isinstance(choice, str):
+        return ipywidgets.Text(value=choice, description=name, continuous_update=False)
     if isinstance(choice, (list, dict)):
         return ipywidgets.Dropdown(options=choice, description=name)
     if isinstance(choice, tuple) and len(choice) in (2, 3):
@@ -29,7 +31,8 @@ def control(name, choice):
         whole = all(isinstance(v, int) for v in (low, high, step))
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
         return slider(value=middle, min=low, max=high, step=step, description=name, continuous_update=False)
-    raise ValueError(f"{name} is {choice!r}; expected (low, high), (low, high, step), a list, a dict, True or False.")
+    kinds = "(low, high), (low, high, step), a list, a dict, a text, True or False"
+    raise ValueError(f"{name} is {choice!r}; expected {kinds}.")
 
 
 def explore(draw, **choices):

@@ -12,18 +12,24 @@ import torch
 
 from diffusion_lib import (
     adapters,
+    bench,
+    costs,
+    data,
     denoisers,
     editing,
     forward,
     guidance,
+    limits,
     measured,
     metrics,
     networks,
     plots,
     pretrained,
+    rivals,
     samplers,
     schedules,
     targets,
+    tokens,
     training,
     widgets,
 )
@@ -37,8 +43,8 @@ from diffusion_lib.denoisers import (
     time_per_sample,
 )
 from diffusion_lib.exercises import check
-from diffusion_lib.forward import add_noise, noising_step, posterior
-from diffusion_lib.networks import MLP, Autoencoder, UNet, timestep_embedding
+from diffusion_lib.forward import add_noise, mask_tokens, noising_step, posterior
+from diffusion_lib.networks import MLP, Autoencoder, Transformer, UNet, timestep_embedding
 from diffusion_lib.samplers import ddim, ddpm, dpm_solver, heun, last, start_noise, time_grid
 from diffusion_lib.schedules import Betas, Cosine, Linear, Shifted
 from diffusion_lib.targets import NOISE, X_0, V, edm
@@ -471,6 +477,18 @@ TABLE = {
         ValueError,
         "5 images and 2 labels",
     ),
+    "a difference of single runs": (lambda: metrics.difference([1.0], [2.0, 3.0]), ValueError, "1 runs; expected 2 to"),
+    "a difference with a run that failed": (
+        lambda: metrics.difference([1.0, math.nan], [2.0, 3.0]),
+        ValueError,
+        "runs hold nan or inf",
+    ),
+    "a ratio of unequal sets": (
+        lambda: metrics.spread_ratio([1.0, 2.0, 3.0], [2.0, 3.0]),
+        ValueError,
+        "3 and 2 runs",
+    ),
+    "a ratio of too many runs": (lambda: metrics.spread_ratio(range(11), range(11)), ValueError, "11 runs"),
     # pretrained
     "unknown weights": (lambda: loaded("cats"), ValueError, "no weights called 'cats'; shipped are .*classifier, dig"),
     "unknown card": (lambda: pretrained.card("../digits"), ValueError, "no weights called"),
@@ -491,6 +509,63 @@ TABLE = {
         "expects \\(B, 4, H, W\\)",
     ),
     "training without an end": (lambda: pretrained.train_digits(), ValueError, "give steps=... or seconds=..."),
+    # costs
+    "a layer of 0 features": (lambda: costs.linear(0, 4), ValueError, "features_in is 0; expected a whole number"),
+    "half a pixel": (lambda: costs.convolution(1, 1, 3, 24.5), ValueError, "places is 24.5; expected a whole number"),
+    "groups that do not divide": (
+        lambda: costs.convolution(4, 6, 3, 9, groups=4),
+        ValueError,
+        "4 groups for 4 and 6 channels; expected a divisor of both",
+    ),
+    "an attention to nothing": (lambda: costs.attention(4, 0, 8), ValueError, "keys is 0; expected"),
+    "training on no images": (lambda: costs.training_cost(10, 0), ValueError, "images is 0; expected"),
+    "sampling with no looks": (lambda: costs.sampling_cost(10, 1, 0), ValueError, "calls is 0; expected"),
+    "more guided looks than looks": (
+        lambda: costs.sampling_cost(10, 1, 5, guided_calls=6),
+        ValueError,
+        "guided_calls is 6 of 5; expected 0 <= guided_calls <= calls",
+    ),
+    "a rate of no work": (lambda: costs.rate(lambda: None, work=0), ValueError, "work is 0; expected"),
+    "a rate never measured": (lambda: costs.rate(lambda: None, 1, repeats=0), ValueError, "repeats is 0; expected"),
+    "no time": (lambda: costs.energy(0, 100), ValueError, "seconds is 0; expected a positive number"),
+    "a machine that draws nothing": (lambda: costs.energy(1, 0), ValueError, "watts is 0; expected"),
+    "an overhead in per cent": (lambda: costs.energy(1, 1, 0.2), ValueError, "overhead is 0.2; expected at least 1"),
+    "a rate of 0": (lambda: costs.cost(1, 0, 100), ValueError, "rate is 0; expected a positive number"),
+    "an image the network cannot halve": (
+        lambda: costs.count(unet(), torch.zeros(1, 1, 7, 7), T[:1]),
+        ValueError,
+        "7 x 7; both sides must be multiples",
+    ),
+    # limits
+    "pictures of nothing": (lambda: limits.pictures("luck"), ValueError, "no pictures called 'luck'; kept are"),
+    "a third half": (lambda: limits.half(2, 10), ValueError, "half 2 with 10 digits; expected half 0 or 1"),
+    "more digits than half": (lambda: limits.train_half(0, 2001), ValueError, "half 0 with 2001 digits; expected"),
+    "no pairs of images": (lambda: limits.correlation(X, X[:1]), ValueError, r"\(2, 3\) and \(1, 3\); expected pairs"),
+    "no pairs of twins": (lambda: limits.twins(X, X[:1], X, X), ValueError, "expected pairs of one shape"),
+    "pieces of colour": (lambda: limits.count_pieces(torch.zeros(1, 3, 4, 4)), ValueError, "one channel, .B, 1, H, W"),
+    "dots without a channel": (lambda: limits.count_dots(torch.zeros(2, 4, 4)), ValueError, r"\(2, 4, 4\); expected"),
+    "holes without a channel": (lambda: limits.count_holes(torch.zeros(4, 4)), ValueError, r"\(4, 4\); expected"),
+    "dots in colour": (lambda: limits.proper_dots(torch.zeros(1, 3, 4, 4)), ValueError, "expected pictures with one"),
+    "a slant in colour": (lambda: limits.slant(torch.zeros(1, 3, 4, 4)), ValueError, "expected pictures with one"),
+    "a place unknown": (lambda: limits.rare_kinds("above"), ValueError, "'above'; expected one of 'inside', 'beside'"),
+    "a rare kind of all": (lambda: limits.rare_kinds("inside", rare=1), ValueError, r"rare is 1; expected .*\(0, 1\)"),
+    "a share of nowhere": (lambda: limits.rare_share("above", 2), ValueError, "'above'; expected one of"),
+    "styles of unknown classes": (
+        lambda: limits.rare_styles(IMAGE, torch.tensor([0, 7]), IMAGE, torch.tensor([0, 1])),
+        ValueError,
+        r"classes \[7\] have no training images",
+    ),
+    "half a side more": (lambda: limits.enlarge(IMAGE, 1.5), ValueError, "factor is 1.5; expected a whole number"),
+    "reading at half the side": (
+        lambda: limits.read_through_noise(None, IMAGE, LABEL, Cosine(), 0.5, 0.5),
+        ValueError,
+        "factor is 0.5; expected a whole",
+    ),
+    "a level that is never crossed": (
+        lambda: limits.crossing([0.1, 0.2], [0.9, 0.8]),
+        ValueError,
+        "2 shares from 0.9 down to 0.8; expected .* a later one below it",
+    ),
     # measured
     "results that are none": (lambda: measured.read("luck"), ValueError, "no results called 'luck'; committed are"),
     # plots
@@ -663,7 +738,7 @@ TABLE = {
     ),
     "options without timesteps": (lambda: adapters.scheduler_options(Cosine(), 0), ValueError, "T is 0; expected"),
     # widgets
-    "a control for a word": (lambda: widgets.control("t", "fast"), ValueError, "t is 'fast'; expected"),
+    "a control for nothing": (lambda: widgets.control("t", None), ValueError, "t is None; expected"),
     "a control of one number": (lambda: widgets.control("t", (1,)), ValueError, r"t is \(1,\); expected \(low, high\)"),
     "a drawing with other signs": (
         lambda: widgets.canvas(print, text="#a\n.#"),
@@ -706,6 +781,272 @@ for sampler in (ddpm, ddim, heun, dpm_solver):
             ValueError,
             "expected times that decrease",
         )
+
+
+# Lesson 10. A language of two words over the symbols 0 and 1; 2 is the mask.
+IDS = torch.tensor([[0, 1, 1], [1, 0, 1]])
+LANGUAGE = tokens.exact_language(IDS, 2)
+
+
+def transformer(causal=False, **sizes):
+    return Transformer(**({"symbols": 2, "length": 3, "width": 8, "depth": 1, "heads": 2} | sizes), causal=causal)
+
+
+def unmask(x_t=IDS + 1, times=(1.0, 0.0), **options):
+    return list(tokens.unmask(LANGUAGE, Linear(), x_t, times, **options))
+
+
+def left_to_right(n=2, length=3, **options):
+    return tokens.LeftToRight(transformer(causal=True)).generate(n, length, **options)
+
+
+TABLE |= {
+    # forward, for tokens
+    "masking what is no ids": (lambda: mask_tokens(Linear(), X, X, 0.5, 2), TypeError, "float32; expected int64"),
+    "masking ids of 32 bits": (lambda: mask_tokens(Linear(), IDS.int(), X, 0.5, 2), TypeError, "x_0 is torch.int32"),
+    "masking a list": (lambda: mask_tokens(Linear(), [[0]], X, 0.5, 2), TypeError, "x_0 is list; expected int64"),
+    "masking with whole noise": (lambda: mask_tokens(Linear(), IDS, IDS, 0.5, 2), TypeError, "noise is torch.int64"),
+    "one noise for all tokens": (
+        lambda: mask_tokens(Linear(), IDS, X[:1], 0.5, 2),
+        ValueError,
+        r"noise has shape \(1, 3\) and x_0 \(2, 3\); give every token its own",
+    ),
+    "masking elsewhere": (lambda: mask_tokens(Linear(), IDS, ELSEWHERE, 0.5, 2), ValueError, "on meta .* move one"),
+    "masking what is masked": (
+        lambda: mask_tokens(Linear(), IDS + 1, X, 0.5, 2),
+        ValueError,
+        "ids from 1 to 2; the mask is 2, so symbols are 0 to 1",
+    ),
+    "masking a negative id": (lambda: mask_tokens(Linear(), IDS - 1, X, 0.5, 2), ValueError, "ids from -1 to 0"),
+    "masking with normal noise": (
+        lambda: mask_tokens(Linear(), IDS, X - 1.5, 0.5, 2),
+        ValueError,
+        r"noise reaches from -1.5 to -1.5; expected uniform numbers in \[0, 1\)",
+    ),
+    "masking with noise of 1": (lambda: mask_tokens(Linear(), IDS, X + 1, 0.5, 2), ValueError, "from 1 to 1"),
+    "masking at a time outside": (lambda: mask_tokens(Linear(), IDS, X, 1.5, 2), ValueError, outside("1.5")),
+    "masking at three times": (
+        lambda: mask_tokens(Linear(), IDS, X, torch.ones(3), 2),
+        ValueError,
+        "3 times for 2 samples",
+    ),
+    # networks, for tokens
+    "a transformer of no depth": (lambda: transformer(depth=0), ValueError, "depth is 0; expected a whole number"),
+    "a transformer of half a symbol": (lambda: transformer(symbols=2.5), ValueError, "symbols is 2.5"),
+    "heads that do not share": (lambda: transformer(heads=3), ValueError, "width is 8 and heads 3; .* a multiple"),
+    "a transformer on floats": (lambda: transformer()(X), ValueError, r"\(2, 3\) torch.float32; .* \(B, L\) int64"),
+    "a transformer on one sequence": (lambda: transformer()(IDS[0]), ValueError, r"\(3,\) torch.int64; .*\(B, L\)"),
+    "a sequence that is too long": (
+        lambda: transformer()(torch.zeros(2, 4, dtype=torch.int64)),
+        ValueError,
+        "holds 4 tokens a sequence; this network has places for 1 to 3",
+    ),
+    "a token without a row": (
+        lambda: transformer()(IDS + 2),
+        ValueError,
+        "ids from 2 to 3; this network knows 0 to 1, and 2 for the mask",
+    ),
+    # tokens
+    "one string to encode": (lambda: tokens.encode("12+07=019", data.SUM_SYMBOLS), TypeError, r"a list of strings"),
+    "numbers to encode": (lambda: tokens.encode([12], data.SUM_SYMBOLS), TypeError, "expected a list of strings"),
+    "no strings": (lambda: tokens.encode([], data.SUM_SYMBOLS), ValueError, r"lengths \[\]; expected at least one"),
+    "empty strings": (lambda: tokens.encode([""], data.SUM_SYMBOLS), ValueError, r"lengths \[0\]; expected"),
+    "strings of two lengths": (lambda: tokens.encode(["1", "12"], data.SUM_SYMBOLS), ValueError, r"\[1, 2\]; .*one"),
+    "an unknown symbol": (lambda: tokens.encode(["1-2"], data.SUM_SYMBOLS), ValueError, "'-' no symbols here; known"),
+    "symbols as a list": (lambda: tokens.encode(["1"], ["1", "2"]), ValueError, "expected a string of different"),
+    "a symbol twice": (lambda: tokens.decode(IDS, "0110"), ValueError, "symbols is '0110'; expected a string of diff"),
+    "a symbol for a mask": (lambda: tokens.decode(IDS, "01", mask="1"), ValueError, "mask is '1'; expected one char"),
+    "a word for a mask": (lambda: tokens.encode(["01"], "01", mask="[MASK]"), ValueError, "expected one character"),
+    "ids without a symbol": (lambda: tokens.decode(IDS + 2, "01"), ValueError, "ids from 2 to 3; expected 0 to 2"),
+    "floats to decode": (lambda: tokens.decode(X, "01"), TypeError, "x_t is torch.float32; expected int64 token ids"),
+    "no sequences to start from": (lambda: tokens.all_masked(0, 3, 2), ValueError, "n is 0; expected a whole number"),
+    "a mask of half a symbol": (lambda: tokens.all_masked(1, 3, 2.5), ValueError, "mask is 2.5; expected"),
+    "carrying over a wrong length": (
+        lambda: tokens.carry_over(torch.zeros(2, 4, 2), IDS),
+        ValueError,
+        r"shape \(2, 3\); expected \(2, 4\)",
+    ),
+    "carrying over a token without a column": (
+        lambda: tokens.carry_over(torch.zeros(2, 3, 2), IDS + 2),
+        ValueError,
+        "expected 0 to 2",
+    ),
+    "a language with masks in it": (
+        lambda: tokens.exact_language(IDS + 1, 2),
+        ValueError,
+        "x_0 has ids from 1 to 2; expected 0 to 1",
+    ),
+    "a language of floats": (lambda: tokens.exact_language(X, 2), TypeError, "x_0 is torch.float32"),
+    "a language of no symbols": (lambda: tokens.exact_language(IDS, 0), ValueError, "symbols is 0; expected"),
+    "weights of another length": (
+        lambda: tokens.exact_language(IDS, 2, [1.0]),
+        ValueError,
+        r"shape \(1,\), .*expected \(2,\) positive numbers that sum to 1",
+    ),
+    "weights that do not sum to 1": (lambda: tokens.exact_language(IDS, 2, [0.5, 0.9]), ValueError, "sum 1.4"),
+    "a sequence of another length": (lambda: LANGUAGE(IDS[:, :2], 0.5), ValueError, r"\(2, 2\); expected \(2, 3\)"),
+    "the language on floats": (lambda: LANGUAGE(X, 0.5), TypeError, "x_t is torch.float32; expected int64"),
+    "a masked model that looks to the left": (
+        lambda: tokens.MaskedDenoiser(transformer(causal=True), Linear()),
+        ValueError,
+        "Transformer with causal=True; .*causal=False",
+    ),
+    "a masked model of an image's network": (
+        lambda: tokens.MaskedDenoiser(mlp(), Linear()),
+        ValueError,
+        "network is MLP .*expected one with .symbols, such as Transformer",
+    ),
+    "a masked model without a schedule": (
+        lambda: tokens.MaskedDenoiser(transformer(), 0.5),
+        TypeError,
+        "schedule is a float; expected a Schedule",
+    ),
+    "a masked model on unknown tokens": (
+        lambda: tokens.MaskedDenoiser(transformer(), Linear())(IDS + 2, 0.5),
+        ValueError,
+        "this network knows 0 to 1",
+    ),
+    "the weight at 0": (lambda: tokens.weight(Linear(), 0.0), ValueError, "t reaches 0, where no token is hidden"),
+    "the weight outside": (lambda: tokens.weight(Linear(), 1.5), ValueError, outside("1.5")),
+    "a loss at 0 in the batch": (
+        lambda: tokens.masked_loss(LANGUAGE, Linear(), IDS, torch.tensor([0.5, 0.0]), X, 2),
+        ValueError,
+        "t reaches 0",
+    ),
+    "a loss of three times": (
+        lambda: tokens.masked_loss(LANGUAGE, Linear(), IDS, torch.ones(3), X, 2),
+        ValueError,
+        "3 times for 2 samples",
+    ),
+    "a loss of masks": (
+        lambda: tokens.masked_loss(LANGUAGE, Linear(), IDS + 1, 0.5, X, 2),
+        ValueError,
+        "x_0 has ids from 1 to 2; the mask is 2",
+    ),
+    "unmasking floats": (lambda: unmask(X), TypeError, "x_t is torch.float32; expected int64 token ids"),
+    "unmasking one sequence": (lambda: unmask(IDS[0]), ValueError, r"shape \(3,\); expected \(B, L\)"),
+    "unmasking nothing": (lambda: unmask(IDS[:, :0]), ValueError, r"shape \(2, 0\); expected \(B, L\)"),
+    "unmasking a negative id": (lambda: unmask(IDS - 1), ValueError, "ids from -1 to 0; expected 0 to 0"),
+    "unmasking unknown tokens": (lambda: unmask(IDS + 2), ValueError, "ids from 2 to 3; expected 0 to 2"),
+    "unmasking upwards": (lambda: unmask(times=(0.1, 0.9)), ValueError, "expected times that decrease"),
+    "unmasking at one time": (lambda: unmask(times=(0.5,)), ValueError, "expected at least two times"),
+    "unmasking in step numbers": (lambda: unmask(times=(9, 0)), ValueError, "use i / T"),
+    "unmasking in another order": (lambda: unmask(order="best"), ValueError, "order is 'best'; expected 'random', 'sh"),
+    "drawing for other tokens": (
+        lambda: tokens.draw(torch.ones(2, 3, 4), X[:1]),
+        ValueError,
+        r"p has shape \(2, 3, 4\) and noise \(1, 3\); expected",
+    ),
+    "drawing from ids": (lambda: tokens.draw(IDS[..., None], X), ValueError, "expected floats"),
+    "a temperature of 0": (lambda: tokens.sharpen(LANGUAGE, 0), ValueError, "temperature is 0; expected a positive"),
+    "left to right with a network that looks ahead": (
+        lambda: tokens.LeftToRight(transformer()),
+        ValueError,
+        "Transformer with causal=False; .*causal=True",
+    ),
+    "left to right on masks": (
+        lambda: tokens.LeftToRight(transformer(causal=True)).loss(IDS + 1),
+        ValueError,
+        "x_0 has ids from 1 to 2; expected 0 to 1",
+    ),
+    "left to right, nothing to write": (lambda: left_to_right(n=0), ValueError, "n is 0; expected a whole number"),
+    "left to right, too far": (lambda: left_to_right(length=4), ValueError, "this network has places for 1 to 3"),
+    "an empty prompt": (lambda: left_to_right(prompt=IDS[:, :0]), ValueError, r"prompt has shape \(2, 0\); expected"),
+    "a prompt that leaves nothing to write": (
+        lambda: left_to_right(prompt=IDS),
+        ValueError,
+        r"prompt has shape \(2, 3\); expected \(1, P\) or \(2, P\) with 0 < P < 3",
+    ),
+    "prompts for others": (lambda: left_to_right(n=5, prompt=IDS[:, :1]), ValueError, r"\(1, P\) or \(5, P\)"),
+    "a prompt with blanks": (
+        lambda: left_to_right(prompt=IDS[:, :1] + 1),
+        ValueError,
+        "prompt has ids from 1 to 2; expected 0 to 1",
+    ),
+    "a prompt as a string": (lambda: left_to_right(prompt="ab"), TypeError, "prompt is str; expected int64 token ids"),
+    # data and weights for tokens
+    "an unknown part of the sums": (lambda: data.sums("test"), ValueError, "split is 'test'; expected one of 'train'"),
+    "an unknown part of the text": (lambda: data.text("test"), ValueError, "split is 'test'; expected one of 'train'"),
+}
+
+
+# Lesson 11
+CODE = torch.zeros(2, 4)
+
+
+def fitted(name="vae", **budget):
+    return list(bench.fit(name, bench.make("vae", 0), 0, **budget))
+
+
+TABLE |= {
+    # rivals
+    "a mean and a log-variance of two shapes": (
+        lambda: rivals.kl(CODE, CODE[:1]),
+        ValueError,
+        r"mean is \(2, 4\) and log_variance \(1, 4\); expected \(B, D\) for both",
+    ),
+    "a mean without a batch": (lambda: rivals.kl(CODE[0], CODE[0]), ValueError, r"mean is \(4,\)"),
+    "one noise for all latents": (
+        lambda: rivals.sample_latent(CODE, CODE, CODE[:1]),
+        ValueError,
+        r"mean is \(2, 4\) and noise \(1, 4\)",
+    ),
+    "noise of another size for a VAE": (
+        lambda: rivals.VAE().loss(torch.zeros(2, 1, 28, 28), CODE),
+        ValueError,
+        r"mean is \(2, 12\) and noise \(2, 4\)",
+    ),
+    "a VAE without a code": (lambda: rivals.VAE(latent=0), ValueError, "latent is 0; expected a whole number"),
+    "a VAE of ten channels": (lambda: rivals.VAE(width=10), ValueError, "width is 10; expected a multiple of 8"),
+    "a decoder without noise": (lambda: rivals.VAE(std=0), ValueError, "std is 0; expected a standard deviation"),
+    "a decoder with noise nan": (lambda: rivals.VAE(std=math.nan), ValueError, "std is nan"),
+    "a negative beta": (lambda: rivals.VAE(beta=-1), ValueError, "beta is -1; expected the weight of the KL"),
+    "no images from a VAE": (lambda: rivals.VAE().sample(0), ValueError, "n is 0; expected a whole number"),
+    "a GAN without noise": (lambda: rivals.GAN(latent=2.5), ValueError, "latent is 2.5; expected a whole number"),
+    "a GAN of no width": (lambda: rivals.GAN(width=0), ValueError, "width is 0; expected"),
+    "a negative penalty": (lambda: rivals.GAN(penalty=-1.0), ValueError, "penalty is -1.0; expected .* R1"),
+    "half an image from a GAN": (lambda: rivals.GAN().sample(0.5), ValueError, "n is 0.5; expected a whole number"),
+    "a slope at images without a gradient": (
+        lambda: rivals.r1(CODE.sum(1), CODE),
+        ValueError,
+        r"x_0 has no gradient; call x_0.requires_grad_\(\) before",
+    ),
+    "more parts than images": (
+        lambda: rivals.Mixture(IMAGE, parts=3, directions=1),
+        ValueError,
+        "3 parts and 1 directions for 2 images of 64 pixels; expected fewer",
+    ),
+    "more directions than images": (lambda: rivals.Mixture(IMAGE), ValueError, "1 parts and 50 directions for 2"),
+    "a mixture of nothing": (lambda: rivals.Mixture(IMAGE, parts=0), ValueError, "parts is 0; expected"),
+    # bench
+    "a method that is not there": (lambda: bench.make("flow", 0), ValueError, "'flow'; expected one of 'diffusion'"),
+    "training what is not there": (lambda: fitted("VAE", images=1), ValueError, "name is 'VAE'; expected one of"),
+    "no budget": (fitted, ValueError, "seconds is None and images is None; give one of them"),
+    "two budgets": (lambda: fitted(seconds=1, images=1), ValueError, "seconds is 1 and images is 1; give one"),
+    "a budget of nothing": (lambda: fitted(images=0), ValueError, "the budget is 0; expected a positive"),
+    "a budget that is nan": (lambda: fitted(seconds=math.nan), ValueError, "the budget is nan; expected"),
+    "samples of what is not there": (
+        lambda: bench.sample("copies", None, 1, 0),
+        ValueError,
+        "name is 'copies'; expected one of",
+    ),
+    "an unknown sampler of the bench": (
+        lambda: bench.sample("diffusion", None, 1, 0, "euler"),
+        ValueError,
+        "sampler is 'euler'; expected 'ddim', 'dpm_solver' or 'ddpm'",
+    ),
+    "no calls": (lambda: bench.sample("diffusion", None, 1, 0, "ddim", 0), ValueError, "calls is 0; expected"),
+    "no samples of the bench": (lambda: bench.sample("vae", None, 0, 0), ValueError, "n is 0; expected"),
+    "judging what are no digits": (lambda: bench.judge(IMAGE), ValueError, "feature network was made for digits"),
+    "no seeds": (lambda: bench.run(".", CPU, []), ValueError, r"seeds are \[\]; expected different whole numbers"),
+    "a seed twice": (lambda: bench.run(".", CPU, [1, 1]), ValueError, r"seeds are \[1, 1\]; expected different"),
+    "a negative seed": (lambda: bench.run(".", CPU, [-1]), ValueError, r"seeds are \[-1\]; .* at least 0"),
+    "half a seed": (lambda: bench.long(".", CPU, [0.5]), ValueError, r"seeds are \[0.5\]; expected"),
+    "the seed that chose": (lambda: bench.long(".", CPU, [100]), ValueError, "seed 100 chose the settings"),
+    "a bench of no seconds": (lambda: bench.settings("run", 0), ValueError, "the budget is 0; expected"),
+    "trials of negative seconds": (lambda: bench.tune(".", CPU, -1), ValueError, "the budget is -1; expected"),
+}
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("call, error, words", TABLE.values(), ids=TABLE)
@@ -774,9 +1115,46 @@ def test_every_public_function_is_in_the_table():
     """What a student can call and hand something wrong; the rest has its reason."""
     tried = Path(__file__).read_text(encoding="utf8").split("def test_every_public_function")[0]
     no_wrong_input = {
+        "discriminator_loss": "takes any logits",
+        "generator_loss": "takes any logits",
+        "gan_step": "the networks and r1",
+        "descend": "torch's own error",
+        "image_decoder": "VAE and GAN",
+        "normal_codes": "VAE.sample",
+        "update": "part of fit",
+        "players": "takes any module",
+        "averaged": "EMA",
+        "one_core": "a device",
+        "clock": "a device",
+        "judge_and_real": "no arguments",
+        "collapsed": "numbers of the bench",
+        "trial": "make and fit",
+        "images_after": "sample",
+        "train_and_time": "fit",
+        "run_one": "make and fit",
+        "sweep": "sample",
+        "baselines": "no arguments",
+        "training_cost": "no arguments",
+        "trials": "no arguments",
+        "keep_pictures": "numbers of the bench",
+        "opened": "tried in test_bench",
+        "about": "a device",
+        "write": "numbers of the bench",
+        "code_version": "no arguments",
+        "pictures": "no arguments",
+        "best": "numbers of the bench",
         "as_time": "tried through every schedule",
         "reshape_like": "tried through scales",
         "noise_like": "takes any tensor",
+        "uniform_like": "takes any tensor",
+        "highest": "part of unmask",
+        "new_sums_model": "a seed",
+        "new_text_model": "a seed",
+        "tokens_loss": "model.loss",
+        "train_sums": "train",
+        "train_text": "train",
+        "sums_left_to_right": "a device",
+        "text_left_to_right": "a device",
         "count_parameters": "takes any module",
         "zero": "takes any layer",
         "orthogonal": "takes any matrix",
@@ -843,11 +1221,27 @@ def test_every_public_function_is_in_the_table():
         "latent": "the command's choices",
         "numbers": "takes any module",
         "multiply_adds": "takes any call",
+        "readable_time": "numbers",
+        "new_half_model": "a seed",
+        "new_dots_model": "a seed",
+        "plain_loss": "model.loss",
+        "sample_half": "pretrained.sample",
+        "nearness": "metrics.nearest",
+        "losses": "model.loss",
+        "memory": "the command's choices",
+        "train_dots": "data.dots and train",
+        "sample_dots": "time_grid, classifier_free and the network's labels",
+        "dots": "the command's choices",
+        "counted": "count_dots and metrics.frechet_distance",
+        "brightness": "torch's own error",
+        "ink": "takes any images",
+        "minority": "the command's choices",
+        "resolution": "the command's choices",
         "in_turn": "takes any calls",
     }
     modules = [schedules, forward, targets, denoisers, networks, training, samplers, guidance, metrics, pretrained]
-    modules += [editing, adapters]
-    for module in [*modules, measured, plots, widgets]:
+    modules += [editing, adapters, tokens]
+    for module in [*modules, costs, limits, rivals, bench, measured, plots, widgets]:
         for name, value in vars(module).items():
             public = inspect.isfunction(value) and value.__module__ == module.__name__
             if public and not name.startswith(("_", "check_")) and name not in no_wrong_input:

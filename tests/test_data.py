@@ -3,9 +3,11 @@
 import gzip
 import hashlib
 import http.server
+import re
 import socket
 import struct
 import threading
+from collections import Counter
 from contextlib import contextmanager
 
 import numpy as np
@@ -313,6 +315,96 @@ def test_shipped_files_hold_plain_arrays_and_are_small():
         assert len(asset.read_bytes()) < limit
         with asset.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             assert {arrays[key].dtype.kind for key in arrays.files} <= {"u", "U"}
+
+
+# ---------------------------------------------------------------------------------------------- symbols
+
+
+def strings(ids, symbols):
+    return ["".join(symbols[i] for i in row) for row in ids.tolist()]
+
+
+def test_sums_are_all_right_and_all_there():
+    """Read back as text: Python's own arithmetic agrees, and every pair of numbers comes once."""
+    x_0 = data.sums("all")
+    assert x_0.shape == (10_000, 9) and x_0.dtype == torch.int64
+    pairs = set()
+    for line in strings(x_0, data.SUM_SYMBOLS):
+        a, rest = line.split("+")
+        b, c = rest.split("=")
+        assert (len(a), len(b), len(c)) == (2, 2, 3) and int(a) + int(b) == int(c)
+        pairs.add((int(a), int(b)))
+    assert len(pairs) == 10_000
+
+
+def test_a_fixed_tenth_of_the_sums_is_held_out():
+    train, held_out, everything = (
+        strings(data.sums(split), data.SUM_SYMBOLS) for split in ("train", "held_out", "all")
+    )
+    assert len(train) == 9000 and len(held_out) == 1000
+    assert not set(train) & set(held_out) and sorted(train + held_out) == sorted(everything)
+    # Drawn, not cut: the held-out sums are spread over the first number, and over its units.
+    tens, units = data.sums("held_out")[:, 0].bincount(), data.sums("held_out")[:, 1].bincount()
+    assert tens.min() > 70 and units.min() > 70 and tens.max() < 130 and units.max() < 130
+    assert held_out[:3] == ["00+09=009", "00+23=023", "00+31=031"]  # the same on every machine
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return {split: strings(data.text(split), data.TEXT_SYMBOLS) for split in ("train", "held_out", "all")}
+
+
+def test_lines_are_whole_words_of_the_text_filled_up_with_spaces(lines):
+    from importlib import resources
+
+    words = set((resources.files("diffusion_lib") / "assets" / "text.txt").read_text(encoding="ascii").split())
+    assert data.text().dtype == torch.int64 and lines["train"] + lines["held_out"] == lines["all"]
+    for line in lines["all"]:
+        assert len(line) == 48 and not line.startswith(" ") and "  " not in line.rstrip()
+        assert set(line.split()) <= words
+    assert len(lines["train"]) > 15_000 and len(lines["held_out"]) > 250
+
+
+def test_a_training_line_begins_at_every_word_and_holds_as_many_as_fit(lines):
+    words = [line.split()[0] for line in lines["train"][:45]]  # the beginning of the text
+    for k in range(20):
+        full = lines["train"][k].rstrip()
+        many = len(full.split())
+        assert full == " ".join(words[k : k + many]) and len(full) + 1 + len(words[k + many]) > 48
+
+
+def test_held_out_lines_follow_one_another_and_no_line_comes_twice(lines):
+    together = " ".join(line.rstrip() for line in lines["held_out"][:4])
+    assert together.startswith(
+        "exceptions are a means of breaking out of the normal flow of control of a code block in"
+    )
+    assert len(set(lines["held_out"])) == len(lines["held_out"])
+
+
+def test_the_training_text_has_nothing_of_the_held_out_text(lines):
+    """No stretch of 40 characters, in a line or across two of them."""
+    train = {line[i : i + 40] for line in lines["train"] for i in range(9)}
+    text = " ".join(line.rstrip() for line in lines["held_out"])
+    shared = [text[i : i + 40] for i in range(len(text) - 39) if text[i : i + 40] in train]
+    assert not shared
+
+
+def test_the_text_is_english(lines):
+    """The words that are the most frequent ones in English are the most frequent ones here."""
+    counts = Counter(word for line in lines["held_out"] for word in re.findall("[a-z]+", line))
+    assert {"the", "a", "is", "of", "to", "in"} <= {word for word, _ in counts.most_common(12)}
+    assert len(counts) > 500
+
+
+def test_shipped_text_is_small_plain_and_says_whose_it_is():
+    from importlib import resources
+
+    asset = resources.files("diffusion_lib") / "assets" / "text.txt"
+    text = asset.read_text(encoding="ascii")
+    assert len(text) < 0.2e6 and "Python Software Foundation" in text[:400] and "License" in text[:400]
+    assert "PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2" in (asset.parent / "LICENSE-PSF.txt").read_text(
+        encoding="utf8"
+    )
 
 
 # ---------------------------------------------------------------------------------------------- batches

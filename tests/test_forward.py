@@ -37,6 +37,49 @@ def test_noise_obeys_its_generator_alone():
     assert first.dtype == torch.float64 and first.shape == x.shape
 
 
+def test_noise_for_tokens_is_uniform():
+    """Moments, and every token of its own: two neighbours are independent; on the generator alone."""
+    x = torch.zeros(1000, 200, dtype=torch.int64)
+    u = forward.uniform_like(x, seeded())
+    assert u.dtype == torch.float32 and u.shape == x.shape and u.min() >= 0 and u.max() < 1
+    for power in (1, 2, 3):
+        agree(u.flatten() ** power, 1 / (power + 1))
+    agree((u[:, 0] - 0.5) * (u[:, 1] - 0.5), 0.0)
+    assert torch.equal(u, forward.uniform_like(x, seeded())) and not torch.equal(u, forward.uniform_like(x, seeded(1)))
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, Cosine(0)], ids=lambda schedule: type(schedule).__name__)
+def test_a_token_survives_with_probability_alpha(schedule):
+    """Within five standard errors, at a time of its own for each sequence, and whatever its neighbour does."""
+    t = torch.tensor([0.05, 0.4, 0.8])
+    x_0 = torch.arange(5).expand(3, 20_000, 5).reshape(60_000, 5)
+    x_t = forward.mask_tokens(schedule, x_0, forward.uniform_like(x_0, seeded(3)), t.repeat_interleave(20_000), 7)
+    assert ((x_t == x_0) | (x_t == 7)).all() and x_t.dtype == torch.int64
+    for part, alpha in zip((x_t == x_0).double().split(20_000), schedule.alpha(t)):
+        agree(part, float(alpha))
+        agree(part[:, 0] * part[:, 4], float(alpha) ** 2)
+
+
+def test_tokens_at_the_ends_of_time():
+    x_0 = torch.arange(6).reshape(2, 3)
+    for schedule in SCHEDULES:
+        assert torch.equal(forward.mask_tokens(schedule, x_0, forward.uniform_like(x_0, seeded()), 0.0, 9), x_0)
+        if schedule.alpha(1) < 1e-9:
+            assert (forward.mask_tokens(schedule, x_0, torch.full((2, 3), 1e-7), 1.0, 9) == 9).all()
+
+
+def test_masking_in_two_steps_is_masking_in_one():
+    """What survives until s survives until t with probability alpha_t / alpha_s; with one noise, masks only grow."""
+    s, t, schedule = 0.3, 0.7, Cosine()
+    x_0 = torch.zeros(100_000, 1, dtype=torch.int64)
+    x_s = forward.mask_tokens(schedule, x_0, forward.uniform_like(x_0, seeded(1)), s, 1)
+    survives = forward.uniform_like(x_0, seeded(2)) < float(schedule.alpha(t) / schedule.alpha(s))
+    agree((survives & (x_s == 0)).double(), float(schedule.alpha(t)))
+    noise = forward.uniform_like(x_0, seeded(3))
+    at_s, at_t = (forward.mask_tokens(schedule, x_0, noise, time, 1) for time in (s, t))
+    assert (at_t >= at_s).all()
+
+
 def walk(betas, x_0, n, seed):
     """n walks along the chain from x_0, as noising_step makes them: yields the samples after every step."""
     generator = seeded(seed)

@@ -15,6 +15,7 @@ from diffusion_lib.metrics import (
     nearest,
     permutation_test,
     report,
+    spread_ratio,
     train_classifier,
 )
 
@@ -226,6 +227,38 @@ def test_permutation_test_agrees_with_scipy():
         rng=0,
     ).pvalue
     assert permutation_test(difference, a, b, draws=4000) == pytest.approx(theirs, abs=0.02)
+
+
+def test_the_tables_are_those_of_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    for degrees, (t, f) in enumerate(zip(metrics.STUDENT, metrics.FISHER, strict=True), 1):
+        assert t == pytest.approx(stats.t.ppf(0.975, degrees), rel=2e-4)
+        assert f == pytest.approx(stats.f.ppf(0.975, degrees, degrees), rel=2e-4)
+
+
+def test_intervals_over_runs_keep_their_promise():
+    """In 95 % of 2,000 experiments the truth lies inside: exactly for a ratio, at least so often for a difference."""
+    a, b = 1 + 0.5 * normal(2000, 5, seed=1), 2.0 * normal(2000, 5, seed=2)
+    ratios = [spread_ratio(x, y) for x, y in zip(a, b)]
+    held = torch.tensor([ratio.low < 0.25 < ratio.high for ratio in ratios]).double()
+    agree(held, 0.95)
+    for one, other, truth in [(a, b, 1.0), (a, 0.25 * b[:, :3], 1.0), (a[:, :2], b, 1.0)]:
+        found = [metrics.difference(x, y) for x, y in zip(one, other)]
+        assert torch.tensor([i.low < truth < i.high for i in found]).double().mean() > 0.94
+        agree(torch.tensor([i.value for i in found]), truth)
+    same = [metrics.difference(x, y) for x, y in zip(a[:1000], a[1000:])]
+    assert 0.94 < torch.tensor([i.low < 0 < i.high for i in same]).double().mean() < 0.995  # not much too wide either
+
+
+def test_a_difference_is_that_of_a_t_test():
+    stats = pytest.importorskip("scipy.stats")
+    for shift in (0.0, 1.0, 2.0):
+        a, b = normal(6, seed=3), normal(6, seed=4) + shift
+        found, welch = metrics.difference(a, b), stats.ttest_ind(a, b, equal_var=False)
+        assert (found.high - found.value) / 2.571 == pytest.approx(float(found.value / welch.statistic))
+        assert welch.pvalue < 0.05 or found.low < 0 < found.high  # where Welch's test sees nothing, nor do we
+        assert metrics.difference(b, a).low == pytest.approx(-found.high)
+    assert found.high < 0
 
 
 def test_permutation_within_classes():

@@ -16,31 +16,41 @@ from pathlib import Path
 import pytest
 
 from diffusion_lib import (
+    bench,
+    costs,
     data,
     denoisers,
     editing,
     forward,
     guidance,
+    limits,
     metrics,
     networks,
     pretrained,
+    rivals,
     samplers,
     schedules,
     targets,
+    tokens,
     training,
 )
 
+from . import test_bench as on_bench
+from . import test_costs as on_costs
 from . import test_data as on_data
 from . import test_denoisers as on_denoisers
 from . import test_editing as on_editing
 from . import test_forward as on_forward
 from . import test_guidance as on_guidance
+from . import test_limits as on_limits
 from . import test_metrics as on_metrics
 from . import test_networks as on_networks
 from . import test_pretrained as on_pretrained
+from . import test_rivals as on_rivals
 from . import test_samplers as on_samplers
 from . import test_schedules as on_schedules
 from . import test_targets as on_targets
+from . import test_tokens as on_tokens
 from . import test_training as on_training
 
 
@@ -766,6 +776,24 @@ MUSEUM = {
         "float(as_large) / draws",
         on_metrics.test_permutation_test_is_honest,
     ),
+    "1.96 with five runs": (
+        metrics,
+        "t = STUDENT[min(len(a), len(b)) - 2]",
+        "t = 1.96",
+        on_metrics.test_intervals_over_runs_keep_their_promise,
+    ),
+    "a standard deviation of runs for that of their mean": (
+        metrics,
+        "a.var() / len(a) + b.var() / len(b)",
+        "a.var() + b.var()",
+        on_metrics.test_a_difference_is_that_of_a_t_test,
+    ),
+    "F for its root": (
+        metrics,
+        "FISHER[len(a) - 2] ** 0.5",
+        "FISHER[len(a) - 2]",
+        on_metrics.test_intervals_over_runs_keep_their_promise,
+    ),
     "a copy is what is near to anything": (
         metrics,
         "distance[:, 0] < threshold * distance[:, 1]",
@@ -779,8 +807,532 @@ MUSEUM = {
         with_monkeypatch(on_pretrained.test_measure_prints_the_floor_beside_the_distance),
     ),
 }
+A_MOVE = with_monkeypatch(on_rivals.test_a_move_of_each_player_is_a_step_down_its_own_loss, 2.0)
+KILLED = with_monkeypatch(on_bench.check_resume_in_a_small_bench)
+MUSEUM |= {
+    # rivals
+    "the KL with its sign turned": (
+        rivals,
+        "(mean**2 + log_variance.exp() - log_variance - 1) / 2",
+        "(1 + log_variance - mean**2 - log_variance.exp()) / 2",
+        on_rivals.test_kl_is_that_of_torch_and_of_its_definition,
+    ),
+    "a log-variance taken for a variance in the KL": (
+        rivals,
+        "mean**2 + log_variance.exp() - log_variance - 1",
+        "mean**2 + log_variance - (log_variance.abs() + 1e-9).log() - 1",
+        on_rivals.test_kl_is_that_of_torch_and_of_its_definition,
+    ),
+    "a log-variance taken for a logarithm of the standard deviation": (
+        rivals,
+        "(log_variance / 2).exp() * noise",
+        "log_variance.exp() * noise",
+        on_rivals.test_a_latent_has_its_mean_and_variance,
+    ),
+    "no gradient through the draw": (
+        rivals,
+        "return mean + (log_variance / 2).exp() * noise",
+        "return mean + (log_variance / 2).exp().detach() * noise",
+        on_rivals.test_gradients_go_through_the_draw,
+    ),
+    "the KL averaged over the code": (
+        rivals,
+        "- log_variance - 1) / 2).sum(1)",
+        "- log_variance - 1) / 2).mean(1)",
+        on_rivals.test_kl_is_that_of_torch_and_of_its_definition,
+    ),
+    "the reconstruction averaged over pixels and the KL summed": (
+        rivals,
+        ".flatten(1).sum(1)  # -log p(x_0 | z)",
+        ".flatten(1).mean(1)  # -log p(x_0 | z)",
+        on_rivals.test_the_loss_is_log_p_where_the_encoder_is_exact,
+    ),
+    "a squared error without its half": (
+        rivals,
+        "surprise = (error / 2 + math",
+        "surprise = (error + math",
+        on_rivals.test_the_loss_is_log_p_where_the_encoder_is_exact,
+    ),
+    "a VAE that forgets its KL": (
+        rivals,
+        "return surprise + self.beta * kl(mean, log_variance)",
+        "return surprise",
+        on_rivals.test_the_loss_is_above_log_p_by_the_kl_of_the_encoder_from_the_posterior,
+    ),
+    "a generator that saturates": (
+        rivals,
+        "return F.softplus(-fake_logit).mean()",
+        "return -F.softplus(fake_logit).mean()",
+        on_rivals.test_the_generator_learns_where_the_discriminator_is_sure,
+    ),
+    "real and made images exchanged": (
+        rivals,
+        "F.softplus(-real_logit).mean() + F.softplus(fake_logit).mean()",
+        "F.softplus(real_logit).mean() + F.softplus(-fake_logit).mean()",
+        on_rivals.test_the_best_discriminator_measures_the_jensen_shannon_divergence,
+    ),
+    "the mean of two losses for their sum": (
+        rivals,
+        "return F.softplus(-real_logit).mean() + F.softplus(fake_logit).mean()",
+        "return (F.softplus(-real_logit).mean() + F.softplus(fake_logit).mean()) / 2",
+        on_rivals.test_a_blind_discriminator_scores_two_logs_of_two,
+    ),
+    "a penalty without its square": (
+        rivals,
+        "slope.flatten(1).square().sum(1)",
+        "slope.flatten(1).square().sum(1).sqrt()",
+        on_rivals.test_r1_of_a_quadratic_discriminator,
+    ),
+    "a penalty that moves no weight": (
+        rivals,
+        "create_graph=True",
+        "retain_graph=True",
+        on_rivals.test_r1_of_a_quadratic_discriminator,
+    ),
+    "the penalty on made images": (
+        rivals,
+        "penalty = gan.penalty * r1(real_logit, x_0) if",
+        "made = fake.detach().requires_grad_()\n    penalty = gan.penalty * r1(gan.discriminator(made), made) if",
+        A_MOVE,
+    ),
+    "a generator that helps the discriminator": (
+        rivals,
+        "persuade = generator_loss(gan.discriminator(fake))",
+        "persuade = -generator_loss(gan.discriminator(fake))",
+        A_MOVE,
+    ),
+    "a generator that asks the old discriminator": (
+        rivals,
+        "    descend(optimizers[1], contest + penalty)\n\n    persuade = generator_loss(gan.discriminator(fake))\n",
+        "    persuade = generator_loss(gan.discriminator(fake))\n    made = torch.autograd.grad(persuade, fake)[0]\n"
+        "    descend(optimizers[1], contest + penalty)\n    persuade = (made * fake).sum()\n",
+        A_MOVE,
+    ),
+    "gradients of the step before are added": (
+        rivals,
+        "p.grad = slope",
+        "p.grad = slope if p.grad is None else p.grad + slope",
+        on_rivals.test_descend_moves_its_own_parameters_only,
+    ),
+    "a mixture of equally likely parts": (
+        rivals,
+        "self.weights = weights / weights.sum()",
+        "self.weights = torch.ones(parts) / parts",
+        on_rivals.test_a_mixture_finds_its_parts,
+    ),
+    # bench
+    "EMA of a rival never used for sampling": (
+        bench,
+        "        diverged = True\n    ema.swap()",
+        "        diverged = True",
+        on_bench.check_average,
+    ),
+    "the time between steps is paid for": (
+        bench,
+        "spent += clock(device) - begin",
+        "spent += clock(device) - begin\n            start = start if step else begin\n"
+        "            spent = clock(device) - start",
+        on_bench.test_only_work_inside_a_step_is_paid_for,
+    ),
+    "images seen counted in steps": (
+        bench,
+        "else step * BATCH_SIZE / images",
+        "else step / images",
+        partial(on_bench.test_a_run_depends_on_its_seed_alone, "vae"),
+    ),
+    "the seed of a run ignored": (
+        bench,
+        "batches = data.Batches(x_0, label, BATCH_SIZE, seed)\n",
+        "batches = data.Batches(x_0, label, BATCH_SIZE, int(torch.randint(99, ())))\n",
+        partial(on_bench.test_a_run_depends_on_its_seed_alone, "vae"),
+    ),
+    "finished runs made again": (
+        bench,
+        'progress([job for job in jobs if job not in done], desc="runs")',
+        'progress(jobs, desc="runs")',
+        KILLED,
+    ),
+    "a single sample counts as a digit": (
+        bench,
+        'count >= 0.01 * sum(judged["classes"])',
+        "count > 0",
+        partial(on_bench.test_a_run_has_collapsed_if_it_covers_too_little, 0.31, [495] * 2 + [2] * 5 + [1] * 3, True),
+    ),
+}
+SHIFTED = partial(on_limits.test_a_shifted_schedule_hides_the_large_picture_as_the_plain_one_hides_the_small, COSINE, 2)
+MUSEUM |= {
+    # costs
+    "FLOPs for multiply-adds": (
+        costs,
+        "counter.get_total_flops() // 2",
+        "counter.get_total_flops()",
+        on_costs.test_going_back_costs_twice_as_much_as_going_forward,
+    ),
+    "the stride is ignored": (
+        costs,
+        "spread = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output",
+        "spread = inputs[0]",
+        partial(on_costs.test_a_convolution_is_counted_as_torch_counts_it, 2, 1, True),
+    ),
+    "a transposed convolution counted at its output": (
+        costs,
+        "spread = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output",
+        "spread = output",
+        partial(on_costs.test_a_transposed_convolution_works_at_the_places_of_its_input, 2),
+    ),
+    "groups see all channels": (
+        costs,
+        "(channels_in // groups)",
+        "channels_in",
+        partial(on_costs.test_a_convolution_is_counted_as_torch_counts_it, 1, 2, True),
+    ),
+    "the side of a kernel for its area": (
+        costs,
+        "return kernel**2 *",
+        "return kernel *",
+        on_costs.test_a_convolution_by_running_through_its_loops,
+    ),
+    "a bias counted as a product": (
+        costs,
+        "return rows * features_in * features_out",
+        "return rows * (features_in + 1) * features_out",
+        partial(on_costs.test_a_linear_layer_multiplies_every_input_for_every_output, True),
+    ),
+    "an attention that never takes the values": (
+        costs,
+        "return 2 * queries * keys * channels",
+        "return queries * keys * channels",
+        partial(on_costs.test_an_attention_costs_the_same_with_any_number_of_heads, 2),
+    ),
+    "a batch counted as one image": (
+        costs,
+        "batch, shape = len(output), output.shape",
+        "batch, shape = 1, output.shape",
+        on_costs.test_counting_takes_a_denoiser_and_leaves_no_hooks_behind,
+    ),
+    "a layer counted at its last call only": (
+        costs,
+        "work[name] = work.get(name, 0) + amount",
+        "work[name] = amount",
+        on_costs.test_a_layer_that_is_called_twice_counts_twice,
+    ),
+    "backward counted once": (
+        costs,
+        "return 3 * one_call * images",
+        "return 2 * one_call * images",
+        on_costs.test_going_back_costs_twice_as_much_as_going_forward,
+    ),
+    "the second call of guidance forgotten": (
+        costs,
+        "(calls + guided_calls)",
+        "calls",
+        partial(on_costs.test_sampling_costs_a_call_a_look_and_two_with_guidance, (0, 1), 10),
+    ),
+    "the last time for the shortest": (
+        costs,
+        "shortest = min(shortest, time.perf_counter() - begin)",
+        "shortest = time.perf_counter() - begin",
+        on_costs.test_a_rate_is_work_over_the_shortest_time,
+    ),
+    "watt-minutes": (
+        costs,
+        "return seconds * watts * overhead / 3600",
+        "return seconds * watts * overhead / 60",
+        on_costs.test_energy_in_watt_hours,
+    ),
+    # limits, and the data with exact rules
+    "odd bits": (
+        data,
+        "coins.sum(1, keepdim=True) % 2",
+        "1 - coins.sum(1, keepdim=True) % 2",
+        on_limits.test_even_bits_are_even_and_otherwise_coins,
+    ),
+    "dots that may touch": (
+        data,
+        "(apart < 3)",
+        "(apart < 2)",
+        on_limits.test_dots_are_as_many_as_the_label_says_and_do_not_touch,
+    ),
+    "dots that meet in a corner counted as two": (
+        limits,
+        "rows if corners else name",
+        "name",
+        on_limits.test_dots_that_meet_in_a_corner_are_one_piece,
+    ),
+    "names that travel one pixel only": (
+        limits,
+        "while before is None or not torch.equal(name, before):",
+        "while before is None:",
+        on_limits.test_a_piece_may_wind_as_long_as_it_likes,
+    ),
+    "holes that leak through corners": (
+        limits,
+        "corners=False) - 1",
+        "corners=True) - 1",
+        on_limits.test_holes_are_those_of_scipy,
+    ),
+    "the outside counted as a hole": (
+        limits,
+        "corners=False) - 1",
+        "corners=False)",
+        on_limits.test_holes_are_those_of_scipy,
+    ),
+    "dots of any shape": (
+        limits,
+        "(covered == ink).flatten(1).all(1) & ",
+        "",
+        on_limits.test_proper_dots_are_squares_of_four,
+    ),
+    "halves that overlap": (
+        limits,
+        "place = slice(2000 * which, 2000 * which + n)",
+        "place = slice(n * which, n * which + n)",
+        on_limits.test_the_halves_are_disjoint_and_balanced,
+    ),
+    "both halves from the same first weights": (
+        limits,
+        "new_half_model(which)",
+        "new_half_model(0)",
+        with_monkeypatch(partial(on_limits.test_a_model_sees_its_own_digits_and_each_equally_often, n=10)),
+    ),
+    "a correlation without the mean taken off": (
+        limits,
+        "F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True))",
+        "F.cosine_similarity(a, b)",
+        on_limits.test_correlation_is_that_of_the_pixels,
+    ),
+    "twins beside one of two originals": (
+        limits,
+        "torch.minimum(*to_data)",
+        "torch.maximum(*to_data)",
+        on_limits.test_twins_are_nearer_to_each_other_than_to_what_was_learnt,
+    ),
+    "copies looked for among held-out digits": (
+        limits,
+        "metrics.copies(images, training)",
+        "metrics.copies(images, held_out)",
+        on_limits.test_nearness_tells_copies_from_new_digits,
+    ),
+    "the loss at other noise levels than it says": (
+        limits,
+        "model.loss(x_0, torch.tensor(t), noise)",
+        "model.loss(x_0, torch.tensor(1 - t), noise)",
+        on_limits.test_the_loss_of_a_silent_network_is_known,
+    ),
+    "a label off by one in the count": (
+        limits,
+        "right = (count == label).double()",
+        "right = (count == label + 1).double()",
+        on_limits.test_what_is_counted_on_real_and_on_spoilt_pictures,
+    ),
+    "the frequent kind for the rare one": (
+        limits,
+        ".argmin(1) == 1)",
+        ".argmin(1) == 0)",
+        on_limits.test_without_guidance_the_rare_kind_has_its_share,
+    ),
+    "left for right": (
+        limits,
+        "return -(ink * from_row * from_column)",
+        "return (ink * from_row * from_column)",
+        partial(on_limits.test_slant_is_the_shear_of_a_bar, 0.3),
+    ),
+    "a tenth of all digits instead of its class": (
+        limits,
+        "real[training_label == k]",
+        "real",
+        on_limits.test_rare_styles_know_the_training_digits_and_what_is_missing,
+    ),
+    "a schedule shifted the wrong way": (
+        schedules,
+        "return self.schedule.alpha(t) / self.length(t)\n\n    def sigma(self, t):\n"
+        "        return self.factor * self.schedule.sigma(t) / self.length(t)",
+        "return self.factor * self.schedule.alpha(t) / self.length(t)\n\n    def sigma(self, t):\n"
+        "        return self.schedule.sigma(t) / self.length(t)",
+        SHIFTED,
+    ),
+    "a shift by the root of the factor": (
+        schedules,
+        "self.schedule, self.factor = schedule, factor",
+        "self.schedule, self.factor = schedule, factor**0.5",
+        SHIFTED,
+    ),
+}
+MUSEUM |= {
+    # tokens
+    "noise above alpha survives": (
+        forward,
+        "torch.where(noise < alpha_t, x_0, mask)",
+        "torch.where(noise > alpha_t, x_0, mask)",
+        partial(on_forward.test_a_token_survives_with_probability_alpha, schedules.Linear()),
+    ),
+    "tokens survive with the variance of the signal": (
+        forward,
+        "noise < alpha_t, x_0, mask",
+        "noise < alpha_t**2, x_0, mask",
+        partial(on_forward.test_a_token_survives_with_probability_alpha, COSINE),
+    ),
+    "one coin for all tokens of a sequence": (
+        forward,
+        "return torch.rand(x.shape, generator=generator, device=device).to(x.device)",
+        "return torch.rand(x.shape[0], 1, generator=generator, device=device).to(x.device).expand(x.shape)",
+        on_forward.test_noise_for_tokens_is_uniform,
+    ),
+    "the loss without its weight": (
+        tokens,
+        "reshape_like(weight_t, cross_entropy.sum(1)) * cross_entropy.sum(1)",
+        "cross_entropy.sum(1)",
+        partial(on_tokens.test_the_exact_loss_is_the_entropy_whatever_the_schedule, "linear"),
+    ),
+    "the loss as a mean over the hidden tokens": (
+        tokens,
+        "* cross_entropy.sum(1)",
+        "* cross_entropy.sum(1) / (x_t == mask).sum(1).clamp(min=1)",
+        partial(on_tokens.test_the_exact_loss_is_the_entropy_whatever_the_schedule, "linear"),
+    ),
+    "the weight of the linear schedule for every schedule": (
+        tokens,
+        "-slope / (1 - alpha_t.detach())",
+        "1 / t.detach()",
+        partial(on_tokens.test_the_exact_loss_is_the_entropy_whatever_the_schedule, "cosine"),
+    ),
+    "the weight forgets how fast tokens are hidden": (
+        tokens,
+        "-slope / (1 - alpha_t.detach())",
+        "1 / (1 - alpha_t.detach())",
+        partial(on_tokens.test_the_exact_loss_is_the_entropy_whatever_the_schedule, "cosine"),
+    ),
+    "the weight over the share that is known": (
+        tokens,
+        "-slope / (1 - alpha_t.detach())",
+        "-slope / alpha_t.detach()",
+        partial(on_tokens.test_weights_are_the_slope_of_alpha, "cosine"),
+    ),
+    "known tokens cost, too": (
+        tokens,
+        "torch.where((x_t == V)[..., None], log_p, known)",
+        "log_p",
+        on_tokens.test_an_untrained_network_knows_nothing,
+    ),
+    "known tokens are asked again": (
+        tokens,
+        "shown = hidden & (chance < share)",
+        "shown = chance < share",
+        on_tokens.test_estimates_of_known_tokens_are_not_taken,
+    ),
+    "the later time in the share that is revealed": (
+        tokens,
+        "float((alpha_s - alpha_t) / (1 - alpha_t))",
+        "float((alpha_s - alpha_t) / (1 - alpha_s))",
+        on_tokens.test_the_share_that_is_hidden_follows_the_schedule,
+    ),
+    "tokens revealed as often as they survive": (
+        tokens,
+        "float((alpha_s - alpha_t) / (1 - alpha_t))",
+        "float(alpha_s)",
+        on_tokens.test_the_share_that_is_hidden_follows_the_schedule,
+    ),
+    "masks left at the end": (
+        tokens,
+        "float((alpha_s - alpha_t) / (1 - alpha_t))",
+        "float(alpha_s - alpha_t)",
+        partial(on_tokens.test_no_mask_is_left, "random", 5),
+    ),
+    "masks left by rounding down": (
+        tokens,
+        "(share * hidden.sum(1)).round()",
+        "(share * (hidden.sum(1) - 1)).floor()",
+        partial(on_tokens.test_no_mask_is_left, "shuffled", 5),
+    ),
+    "the likeliest symbol instead of a draw": (
+        tokens,
+        "draw(x_0, uniform_like(x_t, generator)), uniform",
+        "x_0.argmax(-1), uniform",
+        partial(on_tokens.test_one_token_a_step_is_exact_in_any_order, "shuffled"),
+    ),
+    "a draw that can give what is impossible": (
+        tokens,
+        "(reached <= noise[..., None] * reached[..., -1:])",
+        "(reached < noise[..., None] * reached[..., -1:])",
+        on_tokens.test_a_draw_has_its_probabilities_and_no_impossible_symbol,
+    ),
+    "the least sure first": (
+        tokens,
+        "descending=True",
+        "descending=False",
+        on_tokens.test_confidence_reveals_the_surest_first,
+    ),
+    "confidence in the symbol that was drawn": (
+        tokens,
+        "x_0.amax(-1) if order",
+        "x_0.gather(-1, drawn[..., None]).squeeze(-1) if order",
+        partial(on_tokens.test_one_token_a_step_is_exact_in_any_order, "confidence"),
+    ),
+    "probabilities that are no logarithms": (
+        tokens,
+        "(denoiser(x_t, t) / temperature).log_softmax(-1)",
+        "(denoiser(x_t, t).exp() / temperature).log_softmax(-1)",
+        on_tokens.test_sharpening_is_a_power,
+    ),
+    "a left-to-right model that sees what it is asked for": (
+        tokens,
+        "before = F.pad(x_0[:, :-1], (1, 0), value=self.begin)",
+        "before = x_0",
+        on_tokens.test_left_to_right_probabilities_sum_to_one_over_all_sequences,
+    ),
+    "a beginning that is a symbol": (
+        tokens,
+        "before = F.pad(x_0[:, :-1], (1, 0), value=self.begin)",
+        "before = F.pad(x_0[:, :-1], (1, 0), value=0)",
+        on_tokens.test_the_left_to_right_loss_is_that_of_its_prefixes,
+    ),
+    "the first answer for every token": (
+        tokens,
+        "self.network(x)[:, -1:]",
+        "self.network(x)[:, :1]",
+        on_tokens.test_left_to_right_writes_what_it_finds_likely,
+    ),
+    "no causal mask": (
+        networks,
+        "score = score.masked_fill(ahead, -math.inf)",
+        "pass",
+        on_networks.test_a_causal_transformer_sees_itself_and_what_is_to_its_left,
+    ),
+    "a causal mask that is shifted by one": (
+        networks,
+        ".triu(1)",
+        ".triu(2)",
+        on_networks.test_a_causal_transformer_sees_itself_and_what_is_to_its_left,
+    ),
+    "attention without its root": (
+        networks,
+        "/ (D // self.heads) ** 0.5",
+        "/ (D // self.heads)",
+        on_networks.test_attention_written_out,
+    ),
+    "no places": (
+        networks,
+        "h = self.tokens(x_t) + self.places[: x_t.shape[1]]",
+        "h = self.tokens(x_t)",
+        on_networks.test_a_transformer_knows_places,
+    ),
+    "a mask that can be predicted": (
+        networks,
+        "zero(nn.Linear(width, symbols))",
+        "zero(nn.Linear(width, symbols + 1))",
+        on_networks.test_an_untrained_transformer_finds_all_symbols_equally_likely,
+    ),
+    "held-out sums that are trained on": (
+        data,
+        '"train": shuffled[1000:].sort().values',
+        '"train": shuffled[900:].sort().values',
+        on_data.test_a_fixed_tenth_of_the_sums_is_held_out,
+    ),
+}
 # A label without a row is seen when the table is asked for it; `train` itself refuses gradients that are not finite.
 CRASHES = {
+    "no gradient through the draw": RuntimeError,
+    "a penalty that moves no weight": RuntimeError,
     "null label missing from the table": IndexError,
     "gradients of an earlier run stay": FloatingPointError,
 }

@@ -12,6 +12,7 @@ from diffusion_lib.networks import (
     Autoencoder,
     Condition,
     ResBlock,
+    Transformer,
     UNet,
     count_parameters,
     timestep_embedding,
@@ -301,6 +302,80 @@ def test_the_scale_of_the_latents_is_saved_and_not_learned():
     model = autoencoder()
     assert {"mean", "std"} <= model.state_dict().keys()
     assert not {"mean", "std"} & dict(model.named_parameters()).keys()
+
+
+# ------------------------------------------------------------------------------------------------- transformer
+
+
+def transformer(causal=False, **sizes):
+    torch.manual_seed(0)
+    return noise_in(
+        Transformer(**({"symbols": 5, "length": 6, "width": 16, "depth": 2, "heads": 4} | sizes), causal=causal)
+    )
+
+
+TOKENS = torch.tensor([[0, 5, 2, 3, 1, 4], [5, 5, 1, 0, 4, 2]])
+
+
+def seen(network, i):
+    """Which tokens the answer at place i depends on: those whose exchange changes it."""
+    with torch.no_grad():
+        before, changed = network(TOKENS)[:, i], []
+        for j in range(6):
+            other = TOKENS.clone()
+            other[:, j] = (other[:, j] + 1) % 5
+            changed.append(bool(((network(other)[:, i] - before).abs() > 1e-5).any()))
+    return [j for j in range(6) if changed[j]]
+
+
+def test_a_bidirectional_transformer_sees_everything():
+    assert all(seen(transformer(), i) == list(range(6)) for i in range(6))
+
+
+def test_a_causal_transformer_sees_itself_and_what_is_to_its_left():
+    assert all(seen(transformer(causal=True), i) == list(range(i + 1)) for i in range(6))
+
+
+def test_attention_written_out():
+    """One block in float64, with torch's own attention for every head."""
+    for causal in (False, True):
+        block = transformer(causal, depth=1).double().blocks[0]
+        x = normal(2, 6, 16)
+        q, k, v = block.qkv(block.norm_1(x)).split(16, dim=-1)
+        heads = []
+        for a in range(0, 16, 4):
+            part = [values[..., a : a + 4] for values in (q, k, v)]
+            heads.append(nn.functional.scaled_dot_product_attention(*part, is_causal=causal))
+        h = x + block.out(torch.cat(heads, -1))
+        right = h + block.narrow(nn.functional.silu(block.widen(block.norm_2(h))))
+        torch.testing.assert_close(block(x), right)
+
+
+def test_a_transformer_knows_places():
+    """The same tokens in another order get other answers, not the same ones in another order."""
+    network, order = transformer(), [5, 4, 3, 2, 1, 0]
+    with torch.no_grad():
+        assert (network(TOKENS[:, order]) - network(TOKENS)[:, order]).abs().max() > 0.01
+        network.places.zero_()
+        torch.testing.assert_close(network(TOKENS[:, order]), network(TOKENS)[:, order])
+
+
+def test_a_short_sequence_uses_the_first_places():
+    network = transformer(causal=True)
+    torch.testing.assert_close(network(TOKENS[:, :3]), network(TOKENS)[:, :3])
+
+
+def test_an_untrained_transformer_finds_all_symbols_equally_likely():
+    network = Transformer(5, 6, width=16, depth=2, heads=4)
+    assert (network(TOKENS) == 0).all() and network(TOKENS).shape == (2, 6, 5)  # none for the mask
+
+
+def test_the_parameters_of_a_transformer_counted_by_hand():
+    V, L, D, blocks = 5, 6, 16, 2
+    each = (D * 3 * D + 3 * D) + (D * D + D) + (D * 4 * D + 4 * D) + (4 * D * D + D) + 4 * D
+    right = (V + 1) * D + L * D + blocks * each + 2 * D + (D * V + V)
+    assert count_parameters(Transformer(V, L, D, blocks, heads=4)) == right
+    assert count_parameters(Transformer(V, L, D, blocks, heads=2, causal=True)) == right
 
 
 # ------------------------------------------------------------------------------------------------- GPU

@@ -80,11 +80,12 @@ def wheel(tmp_path_factory):
 def test_the_wheel_carries_code_data_weights_and_notices(wheel):
     expected = {path.relative_to(ROOT).as_posix() for path in LIBRARY}
     for folder in ("assets", "weights"):
-        kinds = (".npz", ".safetensors", ".json", ".md")
+        kinds = (".npz", ".safetensors", ".json", ".md", ".txt")
         files = [path for path in (PACKAGE / folder).rglob("*") if path.suffix in kinds]
         assert {".npz", ".safetensors"} & {path.suffix for path in files}, f"nothing is shipped in {folder}/"
         expected |= {path.relative_to(ROOT).as_posix() for path in files}
     assert {"diffusion_lib/assets/digits.npz", "diffusion_lib/assets/measured/headline.json"} <= expected
+    assert {"diffusion_lib/assets/text.txt", "diffusion_lib/assets/LICENSE-PSF.txt"} <= expected
     assert any(name.startswith("diffusion_lib/exercises/") for name in expected)
     assert expected <= wheel["names"], expected - wheel["names"]
     assert any(name.endswith("/LICENSE") for name in wheel["names"])
@@ -159,9 +160,10 @@ CHAIN = {
     "editing": 5,
     "tokens": 5,
 }
-IGNORANT = {"networks", "training", "data", "metrics"}
+IGNORANT = {"networks", "training", "data", "metrics", "costs"}
 LEAVES = {"plots", "widgets"}
-ON_TOP = {"__init__", "__main__", "pretrained", "measured", "rivals", "exercises"}  # these use all of the others
+# These use all of the others.
+ON_TOP = {"__init__", "__main__", "pretrained", "measured", "rivals", "bench", "limits", "exercises"}
 
 
 def import_faults(importer, imported):
@@ -194,6 +196,7 @@ def test_imports_go_one_way():
     [
         ("schedules", "forward"),
         ("samplers", "guidance"),
+        ("tokens", "networks"),
         ("denoisers", "networks"),
         ("training", "schedules"),
         ("data", "pretrained"),
@@ -210,6 +213,7 @@ def test_allowed_imports_pass():
     for importer, imported in [
         ("samplers", {"schedules", "forward", "helpers"}),
         ("editing", {"samplers", "guidance"}),
+        ("tokens", {"schedules", "forward", "samplers"}),
         ("pretrained", {"denoisers", "networks", "data", "training"}),
         ("widgets", {"plots", "forward", "data"}),
         ("exercises", {"plots", "samplers", "data"}),

@@ -121,6 +121,7 @@ def test_start_says_what_this_machine_is(capsys):
         (["a", "b"], ipywidgets.Dropdown, "a"),
         ({"one": 1, "two": 2}, ipywidgets.Dropdown, 1),
         (True, ipywidgets.Checkbox, True),
+        ("1_+_7=0_5", ipywidgets.Text, "1_+_7=0_5"),
     ],
 )
 def test_a_control_fits_its_choice(choice, kind, value):
