@@ -1,7 +1,8 @@
 """What the lessons of the diffusion course share; the listing of its modules is the table of contents.
 
 schedules, forward (lesson 01) - targets, denoisers (02) - networks (03) - training (04) - samplers (05, 06) -
-metrics (07) - guidance (08) - editing, adapters (09); data, pretrained, plots, widgets and exercises for all of them.
+metrics (07) - guidance (08) - editing, adapters (09) - tokens (10) - rivals, bench (11) - costs, limits (12); data,
+pretrained, measured, plots, widgets and exercises for all of them.
 """
 
 __version__ = "0.1.0"

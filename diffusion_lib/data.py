@@ -1,9 +1,9 @@
-"""Data sets: toy distributions in one and two dimensions, handwritten digits, emoji.
+"""Data sets: toy distributions in one and two dimensions, handwritten digits, emoji, sums, lines of English.
 
 A diffusion model only ever sees samples of the distribution that it is to learn, so every function here returns such
 samples and nothing else: `(x_0, label)`, with x_0 scaled to [-1, 1] because the noise that will be added has standard
-deviation 1. The toys have exactly known densities; the images ship with the package; two bigger sets can be fetched.
-All lessons use it.
+deviation 1; or, for symbols, token ids alone. The toys have exactly known densities; images and text ship with the
+package; two bigger sets can be fetched. All lessons use it.
 """
 
 import os

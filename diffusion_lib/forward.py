@@ -98,7 +98,7 @@ def posterior(schedule, x_0, x_t, t, s):
 
 def mask_tokens(schedule, x_0, noise, t, mask):
     """A draw from q(x_t | x_0) for symbols: a token survives where noise < alpha_t, else it becomes the mask (Austin et
-    al. 2021, sec. 3.1; Sahoo et al. 2024, eq. 2).
+    al. 2021, sec. 3.1; Sahoo et al. 2024, sec. 3).
 
     alpha_t is the probability that a token survives, where it is the share of the signal for images.
 

@@ -99,7 +99,7 @@ def twins(a, b, training_a, training_b):
     return between < torch.minimum(*to_data)
 
 
-def memory(device, seeds, progress, sizes=(10, 30, 100, 300, 1000, 2000), steps=1000, n=500, keep=16):
+def memory(device, seeds, progress, sizes=(10, 30, 100, 2000), steps=1000, n=500, show=(100, 2000), keep=16):
     """Train on few and on many digits, always for the same number of steps, twice: on each of two halves.
 
     For both models of every size: the share of copies, the way to the nearest training digit beside that of held-out
@@ -107,7 +107,7 @@ def memory(device, seeds, progress, sizes=(10, 30, 100, 300, 1000, 2000), steps=
     began at the same noise? `seeds` are those of that noise; each model is trained once.
 
     Returns:
-        results, {size as text: (2, keep, 28, 28) uint8}: the first samples of the two models of each size.
+        results, {size as text: (2, keep, 28, 28) uint8}: the first samples of both models of the sizes to show.
     """
     held_out, judge = data.digits("held_out")[0], pretrained.classifier()
     all_real, some_real = judge.features(data.digits("train")[0]), judge.features(held_out[:n])
@@ -118,7 +118,7 @@ def memory(device, seeds, progress, sizes=(10, 30, 100, 300, 1000, 2000), steps=
         loss = [losses(model, part, held_out, device) for model, part in zip(models, parts)]
         for seed in seeds:
             x = [sample_half(model, n, device, seed=seed) for model in models]
-            if seed == seeds[0]:
+            if seed == seeds[0] and size in show:
                 kept[str(size)] = data.to_uint8(torch.stack(x)[:, :keep, 0])
             for which in (0, 1):
                 features = judge.features(x[which])
@@ -285,49 +285,30 @@ def sample_dots(model, label, scale=1.0, interval=(0, 1), steps=50, eta=0, seed=
 
 
 def dots(
-    device,
-    seeds,
-    progress,
-    budgets=(125, 250, 500, 1000),
-    sizes=(100,),
-    scales=(1, 2, 3, 5),
-    looks=((100, 0), (100, 1)),
-    n=400,
+    device, seeds, progress, budgets=(125, 250, 500, 1000), scales=(1, 2, 3, 5), looks=((100, 0), (100, 1)), n=400
 ):
-    """How many samples have the number of dots that was asked for: against training steps, the number of training
-    pictures, the scale of guidance, and how the sampler walks.
+    """How many samples have the number of dots that was asked for: against training steps, the scale of guidance (0
+    asks for no number), and how the sampler walks.
 
-    Every length of training with 10,000 pictures, for the first seed; for the others 250 steps. Then
-    1,000 steps with fewer pictures. "frechet" is the distance to 2,000 real pictures in the means of 2 x 2 pixels,
-    which is what a metric sees that knows nothing of counts.
-
-    Returns:
-        results, {"samples": (budgets, scales, 8, 16, 16) uint8}: one sample of every count, of the first seed.
+    All lengths of training for the first seed, 250 steps for the others, always with 10,000 pictures. `looks` are calls
+    and eta of longer walks, after the longest training. "frechet" is the distance to 2,000 real pictures in the means
+    of 2 x 2 pixels, which is what a metric sees that knows nothing of counts.
     """
     label = 1 + torch.arange(n, device=device) % 8
     real = brightness(data.dots(2000, torch.Generator().manual_seed(10**6))[0])
     again = brightness(data.dots(n, torch.Generator().manual_seed(10**6 + 1))[0])
-    rows, kept = [], []
-    runs = [(10_000, steps, seed) for seed in seeds for steps in budgets if seed == seeds[0] or steps == 250]
-    runs += [(size, 1000, seeds[0]) for size in sizes]
-    for size, steps, seed in runs:
-        model, about = train_dots(size, steps, seed, device), {"size": size, "steps": steps, "seed": seed}
-        main_run = size == 10_000 and seed == seeds[0]
-        ways = [(scale, 25, 0) for scale in (scales if main_run else scales[:1])]
-        ways += [(1, *look) for look in looks] if main_run and steps == budgets[-1] else []
-        strip = []
+    rows = []
+    for steps, seed in [(steps, seed) for seed in seeds for steps in budgets if seed == seeds[0] or steps == 250]:
+        model = train_dots(10_000, steps, seed, device)
+        ways = [(scale, 25, 0) for scale in ((*scales, 0) if seed == seeds[0] else scales[:1])]
+        ways += [(1, *look) for look in looks] if steps == budgets[-1] and seed == seeds[0] else []
         for scale, calls, eta in ways:
             x = sample_dots(model, label, scale, steps=calls, eta=eta, seed=seed)
-            rows.append(about | {"scale": scale, "calls": calls, "eta": eta} | counted(x, label.cpu(), real))
+            row = {"size": 10_000, "steps": steps, "seed": seed, "scale": scale, "calls": calls, "eta": eta}
+            rows.append(row | counted(x, label.cpu() if scale > 0 else None, real))
             progress(str(rows[-1]))
-            strip += [x[:8, 0]] if (calls, eta) == (25, 0) else []
-        if main_run:  # and what it draws if no number is asked for
-            x = pretrained.sample(guidance.clip(model), model.schedule, (n, 1, 16, 16), device, 25, eta=0, seed=seed)
-            rows.append(about | {"scale": 0, "calls": 25, "eta": 0} | counted(x.cpu(), None, real))
-            progress(str(rows[-1]))
-            kept.append(data.to_uint8(torch.stack(strip)))
     floor = round(metrics.frechet_distance(again, real), 3)
-    return {"n": n, "batch_size": 64, "floor": floor, "rows": rows}, {"samples": torch.stack(kept)}
+    return {"n": n, "batch_size": 64, "floor": floor, "rows": rows}, {}
 
 
 def counted(x, label, real):

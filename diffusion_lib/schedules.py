@@ -136,7 +136,8 @@ class Betas(Schedule):
         table = self.log_alpha.to(t.device)
         position = t * (len(table) - 1)
         # A t of i / T comes out of float arithmetic a hair beside the whole number i.
-        position = torch.where((position - position.round()).abs() < 1e-9, position.round(), position)
+        off = (position - position.round()).detach()
+        position = torch.where(off.abs() < 1e-9, position - off, position)
         left = position.floor().long().clamp(max=len(table) - 2)
         return torch.lerp(table[left], table[left + 1], position - left)
 

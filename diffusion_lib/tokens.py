@@ -68,7 +68,7 @@ def all_masked(n, length, mask, device="cpu"):
 
 def carry_over(log_p, x_t):
     """Known tokens answer themselves: 0 = log 1 for their symbol, -inf = log 0 for the others (Sahoo et al. 2024,
-    sec. 3.2.3).
+    sec. 3.2).
 
     Args:
         log_p: (B, L, V) log-probabilities of x_0, right where x_t is masked.
@@ -170,6 +170,7 @@ def weight(schedule, t):
     Raises:
         ValueError: a time of 0, at which nothing is hidden.
 
+    >>> from diffusion_lib.schedules import Linear
     >>> weight(Linear(), 0.25)
     tensor(4., dtype=torch.float64)
     """
@@ -183,9 +184,9 @@ def weight(schedule, t):
 def masked_loss(denoiser, schedule, x_0, t, noise, mask):
     """Cross-entropy of the hidden tokens, weighted so that its mean over uniform t bounds -log p(x_0) from above.
 
-    weight_t * sum over the masked tokens of -log p(x_0 | x_t) (Sahoo et al. 2024, eq. 10; Shi et al. 2024, eq. 5). The
-    mean is the same for every schedule that ends with alpha_1 = 0: as an integral over alpha instead of t it holds no
-    schedule. With the exact denoiser it is the entropy of the language.
+    weight_t * sum over the masked tokens of -log p(x_0 | x_t) (Sahoo et al. 2024, sec. 3.4; Shi et al. 2024, sec. 3).
+    The mean is the same for every schedule that ends with alpha_1 = 0: as an integral over alpha instead of t it holds
+    no schedule. With the exact denoiser it is the entropy of the language.
 
     Args:
         denoiser: function (x_t, t) -> log-probabilities (B, L, V), 0 at the symbol of a known token.
@@ -216,8 +217,8 @@ def unmask(denoiser, schedule, x_t, times, generator=None, order="random"):
     """From masks to symbols: draw every token from the estimate, and reveal the share that the schedule says.
 
     Between t and s a hidden token is revealed with probability (alpha_s - alpha_t) / (1 - alpha_t) (Sahoo et al. 2024,
-    eq. 7; Austin et al. 2021, app. A.2). At s = 0 that is 1: no mask is left. Tokens that are known stay as they are.
-    Tokens revealed in one step do not see each other; more steps make fewer of them.
+    sec. 3.2; Austin et al. 2021, sec. 3.1). At s = 0 that is 1: no mask is left. Known tokens stay as they are. Those
+    that are revealed in one step do not see each other; more steps make fewer of them.
 
     Args:
         denoiser: function (x_t, t) -> log-probabilities (B, L, V).

@@ -966,6 +966,11 @@ TABLE |= {
     "a prompt as a string": (lambda: left_to_right(prompt="ab"), TypeError, "prompt is str; expected int64 token ids"),
     # data and weights for tokens
     "an unknown part of the sums": (lambda: data.sums("test"), ValueError, "split is 'test'; expected one of 'train'"),
+    "counting characters of half an order": (
+        lambda: measured.count_characters(IDS, IDS, 2.5, 2),
+        ValueError,
+        "order is 2.5; expected a whole number",
+    ),
     "an unknown part of the text": (lambda: data.text("test"), ValueError, "split is 'test'; expected one of 'train'"),
 }
 
@@ -1151,6 +1156,21 @@ def test_every_public_function_is_in_the_table():
         "new_sums_model": "a seed",
         "new_text_model": "a seed",
         "tokens_loss": "model.loss",
+        "nats": "model.loss",
+        "nats_in_order": "the network's own check of ids",
+        "right_sums": "takes any ids",
+        "sums_quality": "the command's choices",
+        "text_quality": "the command's choices",
+        "sums_written": "part of the bench of text",
+        "blanks_filled": "part of the bench of text",
+        "nats_of": "part of the bench of text",
+        "seconds_of_sums": "part of the bench of text",
+        "english_written": "part of the bench of text",
+        "english_bits": "part of the bench of text",
+        "english_shorter": "part of the bench of text",
+        "words_of": "takes any strings",
+        "windows": "part of count_characters",
+        "times_seen": "part of count_characters",
         "train_sums": "train",
         "train_text": "train",
         "sums_left_to_right": "a device",

@@ -59,6 +59,38 @@ def test_the_length_of_ddpm_s_chain_is_the_one_that_the_solution_names():
     assert "it is 457" in (FOLDER.parents[1] / "notebooks" / "01_forward_noising.ipynb").read_text(encoding="utf8")
 
 
+def test_right_answers_of_lesson_11_in_other_forms():
+    Normal, kl = torch.distributions.Normal, torch.distributions.kl_divergence
+
+    def with_torch_s_own(mean, log_variance):
+        return kl(Normal(mean, (log_variance / 2).exp()), Normal(torch.zeros_like(mean), 1.0)).sum(1)
+
+    def by_the_logit(p, q):
+        D = torch.sigmoid((p / q).log())
+        return D, -torch.xlogy(p, D).sum() - torch.special.xlog1py(q, -D).sum()
+
+    def with_a_little_added(p, q):
+        D = p / (p + q)
+        return D, float(-(p * (D + 1e-12).log() + q * (1 - D + 1e-12).log()).sum())
+
+    def bet_in_capitals(bet):
+        return {name: tuple(m.upper() for m in value) if name in order else value for name, value in bet.items()}
+
+    order = ("quality", "diversity")
+    assert verdict(ALL["11.1"], lambda mean, log_variance, noise: mean + noise * log_variance.exp().sqrt()) is None
+    assert verdict(ALL["11.2"], with_torch_s_own) is None
+    assert verdict(ALL["11.3"], by_the_logit) is None and verdict(ALL["11.3"], with_a_little_added) is None
+    assert verdict(ALL["11.4"], bet_in_capitals(ALL["11.4"].solution)) is None
+    assert verdict(ALL["11.4"], ALL["11.4"].solution | {"cells that hold": 0}) is None
+
+
+def test_sentences_may_be_rounded_lists():
+    def rounded(runs):
+        return [[*claim[:4], [round(float(f"{v:.4g}"), 6) for v in claim[4]]] for claim in ALL["11.5"].solution(runs)]
+
+    assert verdict(ALL["11.5"], rounded) is None
+
+
 def test_the_variances_may_come_from_the_schedule_s_own_betas():
     def from_betas(schedule, T):
         large = schedule.betas(T)

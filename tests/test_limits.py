@@ -205,7 +205,7 @@ def test_a_small_bench_of_memory_measures_both_halves(monkeypatch):
     monkeypatch.setattr(limits, "train_half", lambda which, n, steps, device: limits.half(which, n)[0])
     monkeypatch.setattr(limits, "sample_half", sample_half)
     monkeypatch.setattr(limits, "losses", lambda *ignored: {})
-    results, kept = limits.memory(CPU, [0, 3], silent, sizes=(20, 100), n=80, keep=4)
+    results, kept = limits.memory(CPU, [0, 3], silent, sizes=(20, 100), n=80, show=(100,), keep=4)
     assert [(row["size"], row["half"], row["seed"]) for row in results["rows"]] == [
         (size, which, seed) for size in (20, 100) for seed in (0, 3) for which in (0, 1)
     ]
@@ -213,7 +213,7 @@ def test_a_small_bench_of_memory_measures_both_halves(monkeypatch):
     assert [(pair["size"], pair["seed"], pair["twins"]) for pair in results["pairs"]] == [
         (size, seed, 0) for size in (20, 100) for seed in (0, 3)
     ]
-    assert list(kept) == ["20", "100"] and kept["20"].shape == (2, 4, 28, 28)
+    assert list(kept) == ["100"] and kept["100"].shape == (2, 4, 28, 28)
     torch.testing.assert_close(data.to_unit(kept["100"][1, 2]), limits.half(1, 100)[0][2, 0])
 
 
@@ -237,27 +237,23 @@ def test_what_is_counted_on_real_and_on_spoilt_pictures():
 def test_a_small_bench_of_dots_trains_and_samples_what_it_says(monkeypatch):
     trained, sampled = [], []
 
-    def train_dots(n, steps, seed, device):
-        trained.append((n, steps, seed))
-        return pretrained.new_digits_model()  # anything with a schedule
-
     def sample_dots(model, label, scale, interval=(0, 1), steps=50, eta=0, seed=0):
-        sampled.append((scale, steps, eta, seed))
+        sampled.append((model, scale, steps, eta, seed))
         x, count = data.dots(20 * len(label), seeded(seed))
         return torch.stack([x[count == k][i] for i, k in enumerate(label.tolist())])
 
-    monkeypatch.setattr(limits, "train_dots", train_dots)
+    monkeypatch.setattr(limits, "train_dots", lambda n, *run: trained.append((n, *run[:2])) or run[:2])
     monkeypatch.setattr(limits, "sample_dots", sample_dots)
-    monkeypatch.setattr(limits.pretrained, "sample", lambda *a, **k: data.dots(80, seeded())[0])
-    results, kept = limits.dots(
-        CPU, [0, 1], silent, budgets=(250, 300), sizes=(50,), scales=(1, 3), looks=((7, 1),), n=80
-    )
-    assert trained == [(10_000, 250, 0), (10_000, 300, 0), (10_000, 250, 1), (50, 1000, 0)]
-    assert sampled == [(1, 25, 0, 0), (3, 25, 0, 0)] * 2 + [(1, 7, 1, 0), (1, 25, 0, 1), (1, 25, 0, 0)]
-    assert all(row["right"] == 1 for row in results["rows"] if row["scale"] > 0)
-    assert [row["scale"] for row in results["rows"]] == [1, 3, 0, 1, 3, 1, 0, 1, 1]
-    assert kept["samples"].shape == (2, 2, 8, 16, 16)
-    assert limits.count_dots(data.to_unit(kept["samples"]).reshape(-1, 1, 16, 16)).tolist() == list(range(1, 9)) * 4
+    results, _ = limits.dots(CPU, [0, 1], silent, budgets=(250, 300), scales=(1, 3), looks=((7, 1),), n=80)
+    assert trained == [(10_000, 250, 0), (10_000, 300, 0), (10_000, 250, 1)]
+    short, long, again = ((steps, seed) for _, steps, seed in trained)
+    assert sampled == [
+        *((model, scale, 25, 0, 0) for model in (short, long) for scale in (1, 3, 0)),
+        (long, 1, 7, 1, 0),
+        (again, 1, 25, 0, 1),
+    ]
+    assert all(row["right"] == 1 if row["scale"] > 0 else "right" not in row for row in results["rows"])
+    assert all((row["steps"], row["seed"]) == model for row, (model, *_) in zip(results["rows"], sampled))
 
 
 # Minority
@@ -414,3 +410,104 @@ def test_shifted_schedules_bring_all_sizes_onto_one_curve():
     assert all(0.58 < row["half_at"] < 0.62 for row in shifted)
     curves = torch.tensor([row["accuracy"] for row in shifted])
     assert float((curves - curves.mean(0)).abs().max()) < 0.05
+
+
+def mean_over(rows, key, **which):
+    """The mean of a key over the rows that have these values."""
+    values = [row[key] for row in rows if all(row[name] == value for name, value in which.items())]
+    assert values, which
+    return sum(values) / len(values)
+
+
+def test_few_digits_are_copied_and_many_are_not():
+    """What lesson 12 says of the committed numbers, for both halves and both seeds."""
+    results = measured.read("memory")
+    sizes = sorted({row["size"] for row in results["rows"]})
+    assert sizes[0] == 10 and sizes[-1] == 2000
+    copies = {size: [row["sample"]["copies"] for row in results["rows"] if row["size"] == size] for size in sizes}
+    assert all(len(values) == 4 for values in copies.values())
+    assert min(copies[10]) == 1 and min(copies[30]) > 0.9 and 0.1 < min(copies[100]) < max(copies[100]) < 0.3
+    assert max(copies[2000]) == 0
+    for row in results["rows"]:
+        assert row["held_out"]["copies"] <= (0.03 if row["size"] == 10 else 0.011)
+        gap = row["loss"]["held_out"]["0.4"] / row["loss"]["training"]["0.4"]
+        assert gap > 5 if row["size"] <= 100 else gap > 0.95
+        assert gap < 1.05 or row["size"] < 2000
+        nearer = row["sample"]["distance"] / row["held_out"]["distance"]
+        assert nearer < 0.15 if row["size"] <= 30 else nearer > 0.5
+
+
+def test_two_halves_of_many_digits_draw_the_same_picture():
+    pairs = measured.read("memory")["pairs"]
+    alike = [mean_over(pairs, "same_noise", size=size) for size in sorted({pair["size"] for pair in pairs})]
+    assert alike == sorted(alike) and alike[0] < 0.4 and alike[-1] > 0.9
+    assert all(0.25 < pair["other_noise"] < 0.4 for pair in pairs)
+    assert mean_over(pairs, "twins", size=10) == 0 and mean_over(pairs, "twins", size=2000) > 0.9
+
+
+def test_the_kept_samples_are_those_of_the_results():
+    """Of ten digits each sample is a copy: the kept ones of any size are as near to their half as the rows say."""
+    results, kept = measured.read("memory"), limits.pictures("memory")
+    for size, samples in kept.items():
+        assert samples.shape == (2, 16, 28, 28)
+        for which in (0, 1):
+            distance = limits.metrics.nearest(samples[which][:, None], limits.half(which, int(size))[0])[0]
+            (row,) = [
+                row for row in results["rows"] if (row["size"], row["half"], row["seed"]) == (int(size), which, 0)
+            ]
+            assert float(distance.median()) == pytest.approx(row["sample"]["distance"], rel=0.35)
+
+
+def test_guidance_drives_out_thin_digits_and_breeds_bold_ones():
+    results = measured.read("minority")
+    rows = results["rows"]
+    thin = [mean_over(rows, "thin", where="everywhere", scale=scale) for scale in (1, 2, 5)]
+    bold = [mean_over(rows, "bold", where="everywhere", scale=scale) for scale in (1, 2, 5)]
+    right = [mean_over(rows, "accuracy", where="everywhere", scale=scale) for scale in (1, 2, 5)]
+    assert thin[0] > 0.05 and thin[1] < 0.02 and thin[2] == 0
+    assert bold[0] < 0.1 and 0.15 < bold[1] < 0.2 and bold[2] > 0.38
+    assert right == sorted(right) and right[0] < 0.98 and right[2] > 0.999
+    assert mean_over(rows, "thin", where="interval", scale=2) > 4 * thin[1]
+    assert mean_over(rows, "bold", where="interval", scale=2) < 0.6 * bold[1]
+    exact = {(row["place"], row["where"], row["scale"]): row["share"] for row in results["exact"]}
+    assert exact["inside", "everywhere", 2] == 0 and exact["outside", "everywhere", 8] > 0.99
+    assert {exact["beside", where, scale] for where in ("everywhere", "interval") for scale in (1, 8)} == {0.0975}
+    assert exact["outside", "everywhere", 3] == pytest.approx(limits.rare_share("outside", 3), abs=0.002)
+
+
+def test_the_metrics_like_the_copying_model_better():
+    """A hundred digits, a sixth of the samples copies, against two thousand and none: who looks better?"""
+    rows = measured.read("memory")["rows"]
+    few, many = (
+        {key: mean_over(rows, key, size=size) for key in ("frechet", "precision", "recall", "coverage")}
+        for size in (100, 2000)
+    )
+    assert few["frechet"] < many["frechet"] and few["precision"] > many["precision"] + 0.1
+    assert few["coverage"] > many["coverage"] + 0.1
+    assert few["recall"] < many["recall"] - 0.15  # the one that does not
+
+
+def test_pictures_look_right_long_before_they_count_right():
+    """Nearly all pictures consist of proper dots, the distance to real ones is at its floor; the number is wrong."""
+    results = measured.read("dots")
+    rows = [row for row in results["rows"] if row["size"] == 10_000]
+    plain = {row["steps"]: row for row in rows if (row["scale"], row["calls"], row["seed"]) == (1, 25, 0)}
+    assert sorted(plain) == [125, 250, 500, 1000]
+    for steps in (250, 500, 1000):
+        assert plain[steps]["proper"] > 0.9 and plain[steps]["right"] < 0.5
+        assert plain[steps]["frechet"] < 1.15 * results["floor"]
+    for row in plain.values():  # one dot is drawn rightly more often than eight
+        assert row["right_by_count"][0] > 0.6 and row["right_by_count"][7] < 0.4
+    longer = [row for row in rows if row["calls"] == 100]
+    assert {row["eta"] for row in longer} == {0, 1} and all(0.42 < row["right"] < 0.55 for row in longer)
+
+
+def test_guidance_overshoots_the_number():
+    """After 125 steps: asked for one dot it draws none, asked for eight it draws more than there ever were."""
+    rows = [row for row in measured.read("dots")["rows"] if row["steps"] == 125 and row["calls"] == 25]
+    right = {row["scale"]: row["right"] for row in rows if row["scale"] > 0}
+    assert right[1] > right[2] > right[3] > right[5] and right[5] < 1 / 8
+    never_seen = {row["scale"]: row["histogram"][0] + sum(row["histogram"][9:]) for row in rows}
+    assert never_seen[1] < 20 < 60 < never_seen[2] < never_seen[3] < never_seen[5]
+    seldom = next(row["histogram"] for row in rows if row["scale"] == 0)  # no number asked for: the middle only
+    assert sum(seldom[3:6]) > 0.8 * sum(seldom) and seldom[1] + seldom[8] < 10  # 100 of 400 real ones have one or eight

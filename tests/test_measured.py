@@ -1,5 +1,6 @@
 """The committed results say how they were made, and the code that made them runs."""
 
+import math
 import re
 
 import pytest
@@ -70,6 +71,109 @@ def test_latents_and_pixels_are_measured_alike():
     assert cost["latent"]["numbers_an_image"] * 4 == cost["pixels"]["numbers_an_image"] == 784
     assert all(part["seconds"] > 0 for part in cost.values())
     assert results["reconstructed"]["accuracy"] > 0.95
+
+
+def test_counting_characters_is_the_formula_written_out():
+    """Every probability from its counts in plain Python, on a text of three lines."""
+    train, held_out = torch.tensor([[0, 1, 0, 1], [0, 1, 1, 0], [1, 1, 0, 1]]), torch.tensor([[0, 1, 1, 1]])
+
+    def p(strength):  # of the held-out line, one token after the other
+        total = 0.0
+        for i in range(4):
+            share = 1 / 2
+            for length in range(3):
+                before = [2] * 4 + held_out[0].tolist()  # 2: the beginning
+                context = before[i + 4 - length : i + 4]
+                rows = [[2] * 4 + row for row in train.tolist()]
+                places = [(row, j) for row in rows for j in range(4, 8) if row[j - length : j] == context]
+                seen = sum(row[j] == held_out[0, i] for row, j in places)
+                share = (seen + strength * share) / (len(places) + strength)
+            total -= math.log2(share)
+        return total / 4
+
+    for strength in (1.0, 5.0):
+        got = measured.count_characters(train, held_out, 3, 2, strengths=(strength,))
+        assert got == pytest.approx(p(strength))
+    best = measured.count_characters(train, held_out, 3, 2, strengths=(1.0, 5.0))
+    assert best == pytest.approx(min(p(1.0), p(5.0)))
+
+
+def test_the_committed_text_results_bear_out_what_is_said_of_them():
+    """As means over three seeds; the rows of lesson 10's figures."""
+    results = measured.read("text")
+    assert results["machine"] and results["n"] == 500
+
+    def right(model, order, calls):
+        rows = [
+            row["right"]
+            for row in results["sums"]
+            if (row["model"], row["order"]) == (model, order) and row["calls"] == calls
+        ]
+        assert len(rows) == 3
+        return sum(rows) / 3
+
+    for order in ("shuffled", "confidence"):
+        assert right("exact", order, 9) == 1
+        share = [right("masked", order, calls) for calls in (3, 4, 6, 9)]
+        assert share == sorted(share) and right("exact", order, 3) < 0.5
+    assert right("masked", "shuffled", 9) > 0.93 > right("masked", "confidence", 9) > right("masked", "random", 9)
+    assert right("masked", "confidence", 3) < 0.1 < right("masked", "random", 3) < right("masked", "shuffled", 3)
+    assert right("left_to_right", "left to right", 9) > 0.99
+    for row in results["sums"]:  # sums that were never seen are a tenth of all, and of what is written
+        assert row["calls"] < 6 or abs(row["held_out"] - 0.1) < 0.05
+    nats = results["sums_nats"]
+    assert nats["masked"]["held_out"] > nats["left_to_right"]["held_out"] > nats["masked_in_order"]["held_out"]
+    assert nats["masked_in_order"]["held_out"] > nats["entropy"]
+    bits, shorter = results["english_bits"], {row["steps"]: row for row in results["english_shorter"]}
+    assert bits["left_to_right"]["held_out"] > bits["masked"]["held_out"] > bits["masked_in_order"]["held_out"]
+    assert bits["left_to_right"]["train"] < 1 < bits["masked"]["train"]  # learned by heart
+    assert shorter[400]["held_out"] < bits["fivegram"]["held_out"] < bits["masked_in_order"]["held_out"]
+
+
+def test_words_end_at_hyphens_and_points():
+    assert measured.words_of(["a built-in one. it's", "so"]) == ["a", "built", "in", "one", "it's", "so"]
+
+
+def test_a_small_bench_writes_both_ways(monkeypatch):
+    """Untrained models: every row is there, calls are counted, the exact denoiser is right with a token a step."""
+    for name in ("sums", "text"):
+        new = getattr(measured.pretrained, f"new_{name}_model")
+        monkeypatch.setattr(measured.pretrained, name, lambda device, new=new: new())
+        monkeypatch.setattr(
+            measured.pretrained, f"{name}_left_to_right", lambda device, new=new: new(left_to_right=True)
+        )
+    monkeypatch.setattr(measured, "nats_of", lambda model, name, *options, **more: {"held_out": 1.0})
+    results = measured.text(
+        torch.device("cpu"),
+        [0],
+        lambda line: None,
+        n=12,
+        lines=3,
+        steps=(1, 9),
+        text_steps=(2,),
+        repeats=1,
+        shorter=(1,),
+    )
+    assert [row["steps"] for row in results["english_shorter"]] == [1]
+    rows = [(row["model"], row["order"], row["calls"]) for row in results["sums"]]
+    orders = ("random", "shuffled", "confidence")
+    ways = [(model, order, calls) for model in ("masked", "exact") for order in orders for calls in (1, 9)]
+    assert rows == [*ways, ("left_to_right", "left to right", 9)]
+    for row in results["sums"]:
+        if row["model"] == "exact" and row["calls"] == 9 and row["order"] != "random":
+            assert row["right"] == 1 and row["different"] > 10
+    assert [row["model"] for row in results["english"]] == [
+        "held-out lines",
+        "masked",
+        "masked",
+        "masked",
+        "left_to_right",
+    ]
+    assert results["english"][0]["words"] == 1
+    assert all(seconds > 0 for seconds in results["seconds"].values()) and len(results["seconds"]) == 3
+    assert {row["missing"] for row in results["blanks"]} == {"result", "second number"}
+    bits = results["english_bits"]
+    assert bits["fivegram"]["held_out"] < bits["trigram"]["held_out"] < 4
 
 
 def test_unknown_results_are_named():

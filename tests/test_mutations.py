@@ -1208,6 +1208,12 @@ MUSEUM |= {
         "-slope / alpha_t.detach()",
         partial(on_tokens.test_weights_are_the_slope_of_alpha, "cosine"),
     ),
+    "a slope that is lost by rounding the time": (
+        schedules,
+        "off.abs() < 1e-9, position - off, position",
+        "off.abs() < 1e-9, position.round(), position",
+        on_tokens.test_the_weight_on_the_steps_of_a_chain_is_that_beside_them,
+    ),
     "known tokens cost, too": (
         tokens,
         "torch.where((x_t == V)[..., None], log_p, known)",

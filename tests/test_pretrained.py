@@ -1,6 +1,7 @@
 """pretrained: what the cards say is true, the weights do what they are for, and the commands make such files."""
 
 import json
+import math
 from functools import partial
 
 import pytest
@@ -8,18 +9,19 @@ import torch
 from PIL import Image
 
 from diffusion_lib import __main__ as demo
-from diffusion_lib import data, metrics, pretrained, training
+from diffusion_lib import data, metrics, pretrained, tokens, training
 from diffusion_lib.denoisers import Denoiser
-from diffusion_lib.networks import UNet, count_parameters
-from diffusion_lib.schedules import Cosine
+from diffusion_lib.networks import Transformer, UNet, count_parameters
+from diffusion_lib.schedules import Cosine, Linear
 from diffusion_lib.targets import V
 
 from .conftest import agree, normal, seeded
 
 NAMES = ["classifier", "digits", "emoji", "autoencoder", "latent_digits"]
+TOKEN_NAMES = ["sums", "sums_left_to_right", "text", "text_left_to_right"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + TOKEN_NAMES)
 def test_the_card_says_what_the_file_is(name):
     path = pretrained.weights_file(name)
     card = pretrained.card(name)
@@ -322,10 +324,10 @@ def test_a_trained_autoencoder_is_standardised(monkeypatch):
 
 def test_every_recipe_runs_measures_and_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
     small(monkeypatch)
-    for name in ("quality", "emoji_quality", "autoencoder_quality", "latent_quality"):
+    for name in ("quality", "emoji_quality", "autoencoder_quality", "latent_quality", "sums_quality", "text_quality"):
         monkeypatch.setattr(pretrained, name, lambda model, **options: {"good": True})
-    assert set(pretrained.recipes()) == set(NAMES)
-    for name in ("digits", "emoji", "autoencoder", "latent_digits"):
+    assert set(pretrained.recipes()) == set(NAMES + TOKEN_NAMES)
+    for name in ("digits", "emoji", "autoencoder", "latent_digits", *TOKEN_NAMES):
         folder = ["--folder", str(tmp_path), "--checkpoint", str(tmp_path / f"{name}.run")]
         pretrained.main([name, "--steps", "1", *folder])
         before = training.load_tensors(tmp_path / f"{name}.safetensors")[0]
@@ -354,6 +356,108 @@ def test_a_denoiser_of_digits_takes_one_label_for_each(sampled):
     both = model(x_t, 0.5, label=torch.tensor([1, 2]))
     alone = partial(model, label=torch.tensor([2]))(x_t[1:], 0.5)
     torch.testing.assert_close(both[1:], alone, rtol=1e-3, atol=1e-4)
+
+
+# Tokens
+
+
+def test_right_sums_are_those_that_python_finds_right():
+    lines = ["12+07=019", "99+99=198", "12+07=119", "1_+07=019", "12=07+019", "12+7=0019", "01+02=003", "12+07=018"]
+    right = pretrained.right_sums(tokens.encode(lines, data.SUM_SYMBOLS))
+    assert right.tolist() == [True, True, False, False, False, False, True, False]
+    assert pretrained.right_sums(data.sums("all")).all()
+
+
+@pytest.mark.parametrize("name", ["sums", "text"])
+def test_both_kinds_of_token_model_have_the_same_size(name):
+    masked, other = (getattr(pretrained, f"new_{name}_model")(left_to_right=kind) for kind in (False, True))
+    assert count_parameters(masked) == count_parameters(other) < 1_000_000
+    assert masked.network.causal is False and other.network.causal is True
+
+
+def test_the_nats_of_a_sequence_are_its_loss():
+    """Exact from left to right. Masked: an untrained network costs log V for each token on average; so it does with the
+    exact loss taken off and its mean put back."""
+    x_0, V = data.sums("held_out")[:200], len(data.SUM_SYMBOLS)
+    other = pretrained.new_sums_model(left_to_right=True)
+    torch.testing.assert_close(pretrained.nats(other, x_0), other.loss(x_0))
+    model = pretrained.new_sums_model()
+    plain, paired = pretrained.nats(model, x_0), pretrained.nats(model, x_0, data.sums("all"))
+    agree(plain, 9 * math.log(V))
+    agree(paired, 9 * math.log(V))
+
+
+def test_a_fixed_order_makes_the_nats_of_a_masked_model_exact():
+    """Its probabilities sum to 1 over all sequences; and they are the product of its answers."""
+    torch.manual_seed(0)
+    network = Transformer(2, 3, width=8, depth=1, heads=2)
+    with torch.no_grad():
+        network.final.weight += torch.randn(2, 8, generator=seeded())
+    model = tokens.MaskedDenoiser(network, Linear())
+    x_0 = torch.tensor([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
+    p = (-pretrained.nats_in_order(model, x_0)).exp()
+    torch.testing.assert_close(p.sum(), torch.tensor(1.0))
+    with torch.no_grad():
+        answers = [model(torch.tensor([row]), 0.5)[0].exp() for row in ([2, 2, 2], [1, 2, 2], [1, 0, 2])]
+    right = answers[0][0, 1] * answers[1][1, 0] * answers[2][2, 1]
+    torch.testing.assert_close(p[5], right)  # 101
+
+
+def test_writing_keeps_what_is_known():
+    prompt = tokens.encode(["12+07=___", "31+44=___"], data.SUM_SYMBOLS)
+    for model in (pretrained.new_sums_model(), pretrained.new_sums_model(left_to_right=True)):
+        x = pretrained.write(model, prompt)
+        assert torch.equal(x[:, :6], prompt[:, :6]) and x.max() < 12
+        assert torch.equal(x, pretrained.write(model, prompt)) and not torch.equal(
+            pretrained.write(model, tokens.all_masked(20, 9, 12)),
+            pretrained.write(model, tokens.all_masked(20, 9, 12), seed=1),
+        )
+
+
+@pytest.mark.parametrize("left_to_right", [False, True])
+def test_the_loss_of_tokens_is_a_mean_of_nats_a_token(left_to_right):
+    model, x_0 = pretrained.new_sums_model(left_to_right=left_to_right), data.sums("train")
+    with torch.no_grad():
+        loss = pretrained.tokens_loss(model, (x_0, x_0), seeded())
+    assert loss.shape == (9000,)
+    if left_to_right:
+        torch.testing.assert_close(loss, torch.full((9000,), math.log(12)))
+    else:
+        agree(loss, math.log(12))  # a mean over times and masks
+
+
+def test_the_trained_sums_are_as_good_as_their_cards():
+    for name, least in {"sums": 0.9, "sums_left_to_right": 0.97}.items():
+        quality, model = pretrained.card(name)["quality"], getattr(pretrained, name)()
+        x = pretrained.write(model, tokens.all_masked(200, 9, 12), seed=5)
+        right = float(pretrained.right_sums(x).float().mean())
+        assert right >= least and right == pytest.approx(quality["right"], abs=0.06)
+        assert len(x.unique(dim=0)) > 190  # and not always the same ones
+        assert quality["nats, held out"] > quality["entropy"] - 0.01
+        nats = pretrained.nats(model, data.sums("held_out")[:300], data.sums("all"), looks=4)
+        assert float(nats.mean()) == pytest.approx(quality["nats, held out"], abs=0.1)
+    plain = pretrained.nats(pretrained.sums(), data.sums("held_out")[:300], looks=4)
+    paired = pretrained.nats(pretrained.sums(), data.sums("held_out")[:300], data.sums("all"), looks=4)
+    assert paired.var() < 0.2 * plain.var()  # what the exact denoiser is for
+
+
+def test_the_masked_model_of_sums_finds_any_missing_number():
+    """What left to right cannot be asked: the first number from the rest. Held-out sums only."""
+    x_0 = data.sums("held_out")[:200]
+    for places in (slice(6, 9), slice(0, 2), slice(3, 5)):
+        blank = x_0.clone()
+        blank[:, places] = 12
+        x = pretrained.write(pretrained.sums(), blank, order="confidence")
+        assert (x == x_0).all(1).double().mean() > 0.9, places
+
+
+def test_the_models_of_text_know_english_that_they_have_never_seen():
+    """Bits a character of held-out lines as on their cards, far below those of guessing by frequency (4.1)."""
+    x_0 = data.text("held_out")
+    for name in ("text", "text_left_to_right"):
+        card, model = pretrained.card(name)["quality"], getattr(pretrained, name)()
+        bits = float(pretrained.nats(model, x_0, looks=4).mean()) / 48 / math.log(2)
+        assert bits == pytest.approx(card["bits a character, held_out"], abs=0.15) and bits < 2.6
 
 
 @pytest.mark.gpu

@@ -141,6 +141,13 @@ def test_weights_are_the_slope_of_alpha(name):
     torch.testing.assert_close(tokens.weight(schedule, t), -slope / (1 - schedule.alpha(t)), rtol=1e-5, atol=0)
 
 
+def test_the_weight_on_the_steps_of_a_chain_is_that_beside_them():
+    """t = i / T itself, the last one too: the slope of a step beside it, and not 0, which rounding t would give."""
+    schedule = Betas.linear()
+    t = torch.tensor([0.1, 0.5, 0.9, 1.0]).double()
+    torch.testing.assert_close(tokens.weight(schedule, t), tokens.weight(schedule, t - 4e-4), rtol=0.02, atol=0)
+
+
 def losses(denoiser, schedule, x_0, seed=0, mask=BLANK):
     generator = seeded(seed)
     t = 1 - torch.rand(len(x_0), generator=generator)
