@@ -1,7 +1,7 @@
 """What training and sampling cost: counted in multiply-adds, turned into seconds and watt-hours (built in lesson 12).
 
-The unit of everything here is the multiply-add: one product that is added to a sum. Others count it as two floating
-point operations (FLOPs), so a number of FLOPs is twice a number of multiply-adds. Only products of matrices and
+The unit of everything here is the multiply-add: one product that is added to a sum. Many count it as two floating point
+operations (FLOPs), so a number of FLOPs is twice a number of multiply-adds. Only products of matrices and
 convolutions are counted; additions of a bias, normalisation and activations are a few per cent beside them.
 """
 

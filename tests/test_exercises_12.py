@@ -3,6 +3,7 @@
 from functools import partial
 from statistics import mean, stdev
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,9 +104,18 @@ def test_right_answers_in_other_forms_are_right(number):
     assert judged(number, OTHER_FORMS[number]) is None
 
 
+def test_numbers_may_be_numpy_s_and_in_single_precision():
+    def by_numpy(c, d, kernel, side, stride=1):
+        return np.prod([c, d, kernel**2, (-(-side // stride)) ** 2])
+
+    assert judged("12.1", by_numpy) is None
+    assert judged("12.2", lambda *case: torch.tensor(solution("12.2")(*case), dtype=torch.float32)) is None
+
+
 def test_claims_may_be_judged_one_by_one():
     with pytest.raises(Untouched):
         judged("12.5", dict.fromkeys(CLAIMS, ...))
     some = {k: word if k < 4 else ... for k, word in VERDICTS.items()}
     assert judged("12.5", some) == "What you have is right. Still open: claim 4, 5, 6, 7, 8, 9."
+    assert "The keys are" in judged("12.5", {"1": "supported"})
     assert "none of the words" in judged("12.5", VERDICTS | {2: "luck"})

@@ -2,7 +2,9 @@
 
 import math
 from functools import partial
+from numbers import Real
 
+import numpy as np
 import torch
 
 from . import Exercise, Untouched, Wrong, ask, ask_tensor, compare, describe
@@ -25,6 +27,7 @@ def convolution_with(slip=""):
             "stride once": math.ceil(side**2 / stride),
             "side once": out,
             "rounded down": (side // stride) ** 2,
+            "rounded to nearest": math.floor(side / stride + 0.5) ** 2,
             "no places": 1,
             "unpadded": ((side - kernel) // stride + 1) ** 2,
         }.get(slip, out**2)
@@ -42,6 +45,7 @@ CONVOLUTION_SYMPTOMS = {
     "stride once": "A stride of 2 leaves out every second row, and what else?",
     "rounded down": "It is right where the stride divides the side. On a side of 7 the kernel stands at 0, 2, 4, 6: "
     "how many places are that?",
+    "rounded to nearest": "On a side of 9 with stride 4 the kernel stands at 0, 4, 8: how many places are that?",
     "side once": "Twice the side gives you twice the work. How many places has a square?",
     "no places": "That is how many weights the kernel has. Each of them is used at every place of the output.",
     "unpadded": "Your output is smaller than the input at stride 1; what are the rows of padding for?",
@@ -70,16 +74,18 @@ def explained(call, cases, right, with_slip, symptoms, what, tolerance=1e-9):
 
 
 def as_number(value, what):
-    """A number, also if it came as a tensor of one."""
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
+    """A number, also if it came as a tensor or array of one."""
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic) and math.prod(value.shape) == 1:
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise Wrong(f"{what[0].upper()}{what[1:]} should be a number, and this is {describe(value)}.")
-    return value
+    return float(value)
 
 
 def test_convolution(answer):
     cases = [
+        (2, 3, 3, 9, 4),
+        (3, 2, 5, 13, 4),
         (3, 8, 3, 10, 1),
         (8, 5, 5, 12, 2),
         (4, 6, 3, 7, 2),
@@ -124,6 +130,8 @@ def estimate_with(slip=""):
         if slip == "training counted":
             seconds = 3 * seconds
         hours = seconds / 3600
+        if slip == "swapped":
+            return hours * watts, seconds
         if slip == "hours for seconds":
             return hours, hours * watts
         energy = {"joules": seconds * watts, "kilowatt-hours": hours * watts / 1000, "minutes": seconds * watts / 60}
@@ -144,6 +152,7 @@ SECONDS_SYMPTOMS = {
     "same.",
     "one batch": "The number of images does not change your seconds. How many batches are they?",
     "training counted": "Three times too much: that factor belongs to training, where the way back is paid too.",
+    "swapped": "Your first result is the energy. In which order are the two asked for?",
     "hours for seconds": "Your first result is 3,600 times too small: it is asked for in seconds.",
 }
 ENERGY_SYMPTOMS = {
@@ -165,6 +174,8 @@ def test_estimate(answer):
     def part(which, function):
         def one(*case):
             result = function(*case)
+            if isinstance(result, torch.Tensor | np.ndarray):
+                result = tuple(result.tolist()) if result.ndim == 1 else result
             if not (isinstance(result, tuple | list) and len(result) == 2):
                 raise Wrong(f"A pair (seconds, watt-hours) is expected, and this is {describe(result)}.")
             return result[which]
@@ -175,11 +186,19 @@ def test_estimate(answer):
         return lambda name: part(which, estimate_with(name))
 
     seconds = explained(
-        part(0, partial(ask, answer)), cases, part(0, estimate), slip(0), SECONDS_SYMPTOMS, "the number of seconds"
+        part(0, partial(ask, answer)),
+        cases,
+        part(0, estimate),
+        slip(0),
+        SECONDS_SYMPTOMS,
+        "the number of seconds",
+        1e-6,
     )
     if seconds:
         return seconds
-    return explained(part(1, partial(ask, answer)), cases, part(1, estimate), slip(1), ENERGY_SYMPTOMS, "the energy")
+    return explained(
+        part(1, partial(ask, answer)), cases, part(1, estimate), slip(1), ENERGY_SYMPTOMS, "the energy", 1e-6
+    )
 
 
 # ---------------------------------------------------------------------------------------------- 12.3 copy or not
@@ -206,6 +225,8 @@ def copies_with(slip=""):
             floor = torch.cdist(training, training).fill_diagonal_(torch.inf).amin(1)
         elif slip == "threshold from samples":
             floor = judged
+        elif slip == "the other way":
+            floor = near(training, held_out)
         elif slip == "held-out among themselves":
             floor = torch.cdist(held_out, held_out).fill_diagonal_(torch.inf).amin(1)
         else:
@@ -227,6 +248,8 @@ COPIES_SYMPTOMS = {
     "do points come that the model has never seen?",
     "threshold from samples": "You call the same share of every set copies, also where all are: the threshold comes "
     "from the suspects themselves.",
+    "the other way": "For your threshold you ask of each training point how near a held-out point is. You judge "
+    "samples by their way to the training set: measure the held-out points in the same way.",
     "held-out among themselves": "Your threshold says how near held-out points lie to each other; it should say how "
     "near they come to the training set.",
     "near held-out data": "You measure how near samples come to held-out points. Of which set would they be copies?",
@@ -239,11 +262,11 @@ COPIES_SYMPTOMS = {
 }
 
 
-def copies_problem(seed, false_alarms, scale):
+def copies_problem(seed, false_alarms, scale, spread=1.0):
     """Samples, training and held-out points: some samples are copies with a little noise; none lies near the line."""
     generator = torch.Generator().manual_seed(seed)
     draw = partial(torch.randn, generator=generator, dtype=torch.float64)
-    training, held_out = scale * draw(60, 4), scale * draw(41, 4)
+    training, held_out = scale * draw(60, 4), spread * scale * draw(41, 4)
     samples = torch.cat([training[:20] + 0.02 * scale * draw(20, 4), scale * draw(60, 4)])
     fresh = torch.cdist(held_out, training).amin(1).sort().values
     place = round(false_alarms * 40)
@@ -254,7 +277,10 @@ def copies_problem(seed, false_alarms, scale):
 
 def test_copies(answer):
     # The share times 40 is a whole number, so that every kind of quantile of the 41 held-out points is the same.
-    problems = [copies_problem(*case) for case in [(0, 0.05, 1.0), (1, 0.1, 0.3), (2, 0.025, 4.0), (3, 0.25, 1.0)]]
+    problems = [
+        copies_problem(*case)
+        for case in [(0, 0.05, 1.0), (1, 0.1, 0.3), (2, 0.025, 4.0), (3, 0.25, 1.0), (4, 0.1, 1.0, 1.6)]
+    ]
     results = []
     for problem in problems:
         got = ask_tensor(answer, *problem, shape=problem[0].shape[:1])
@@ -365,7 +391,7 @@ CLAIMS = {
     4: "`ours-small` is far from real digits: 4.6 is a lot.",
     5: "Diffusion beats GANs: `rival` has half the distance of `gan`.",
     6: "Stop early: `ours-early` is better than `ours`.",
-    7: "`ours-wide` is better than `rival`.",
+    7: "`ours-wide` has a lower Fréchet distance than `rival`.",
     8: "A sample of `ours-wide` asks the network half as often as one of `rival`: 25 steps, not 50.",
     9: "`ours-wide` did not learn its training digits by heart.",
 }
@@ -405,6 +431,10 @@ def test_verdicts(answer):
         return f"A dict is expected, claim -> word, and this is {describe(answer)}."
     if answer and all(word is ... for word in answer.values()):
         raise Untouched
+    if not answer:
+        raise Untouched
+    if not set(answer) & set(CLAIMS):
+        return "The keys are the numbers of the claims, 1 to 9."
     open_ones = [k for k in CLAIMS if answer.get(k, ...) is ...]
     words = {k: str(word).strip().lower() for k, word in answer.items() if k in CLAIMS and k not in open_ones}
     for k, word in words.items():
@@ -434,6 +464,7 @@ EXERCISES = {
             "stride forgotten": (convolution_with("stride forgotten"), "at fewer places"),
             "stride in one direction": (convolution_with("stride once"), "every second row"),
             "rounded down": (convolution_with("rounded down"), "On a side of 7"),
+            "rounded to nearest": (convolution_with("rounded to nearest"), "stands at 0, 4, 8"),
             "side not squared": (convolution_with("side once"), "How many places has a square"),
             "FLOPs": (convolution_with("flops"), "Twice what is asked for"),
             "kernel not squared": (convolution_with("kernel once"), "a square kernel"),
@@ -458,6 +489,7 @@ EXERCISES = {
             "part of a batch": (estimate_with("part of a batch"), "only in part"),
             "one batch": (estimate_with("one batch"), "How many batches"),
             "training counted": (estimate_with("training counted"), "belongs to training"),
+            "swapped": (estimate_with("swapped"), "In which order"),
             "hours for seconds": (estimate_with("hours for seconds"), "3,600 times too small"),
             "joules for watt-hours": (estimate_with("joules"), "is a joule"),
             "kilowatt-hours": (estimate_with("kilowatt-hours"), "1,000 times too small"),
@@ -473,6 +505,7 @@ EXERCISES = {
             "training, not itself": (copies_with("threshold from training, not itself"), "never seen"),
             "mean for minimum": (copies_with("mean for minimum"), "you average over them"),
             "threshold from the samples": (copies_with("threshold from samples"), "the suspects themselves"),
+            "the other way": (copies_with("the other way"), "in the same way"),
             "held-out among themselves": (
                 copies_with("held-out among themselves"),
                 "held-out points lie to each other",
