@@ -6,8 +6,8 @@ many images as diffusion sees in them; a second is a second of work of one proce
 machine does bends little (on a GPU: a second). Each method's settings are the best of a grid, at a seed that is not
 used again.
 
-    python -m diffusion_lib.bench tune     # the grids: 15 settings of each rival, 7 of diffusion
-    python -m diffusion_lib.bench run      # five seeds, both budgets, baselines, samplers: half an hour of one core
+    python -m diffusion_lib.bench tune     # the grids: 18 settings of the GAN, 15 of the VAE, 7 of diffusion
+    python -m diffusion_lib.bench run      # five seeds, both budgets, baselines, samplers: an hour of one core
     python -m diffusion_lib.bench long     # three times the seconds, one seed: who is still getting better?
 
 All write after every run and go on where they were stopped.
@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -38,21 +37,21 @@ from . import data, metrics, pretrained, rivals, samplers
 from .denoisers import Denoiser, even_times, middle_times
 from .forward import noise_like
 from .guidance import clip
-from .measured import circumstances, fidelity_and_distance, multiply_adds, read
+from .measured import circumstances, fidelity_and_distance, multiply_adds, read, read_pictures, write, write_pictures
 from .networks import UNet, count_parameters
 from .schedules import Cosine
 from .targets import V
 from .training import EMA, best_device, check_finite, learning_rate_share
 
 METHODS = ("diffusion", "gan", "vae")
-SECONDS = 60  # of one core: the budget of equal seconds; that of equal images is what diffusion sees in them
+SECONDS = 180  # of one core: the budget of equal seconds; that of equal images is what diffusion sees in them
 SEEDS = (0, 1, 2, 3, 4)
 BATCH_SIZE = 32
 WIDTHS, CONDITION, RIVAL_WIDTH, VAE_LATENT = (8, 16, 32), 64, 16, 12  # 92,000 parameters each
 N = 1000  # samples that are judged
 SAMPLER = ("dpm_solver", 20)  # of diffusion, where nothing else is said
 
-TUNING_SEED, TUNING_SECONDS = 100, 12
+TUNING_SEED, TUNING_SECONDS = 100, 30
 GRIDS = {  # every combination is tried once; the second grid of each goes on where the best of the first lay at an edge
     "diffusion": (
         {"rate": (1e-3, 2e-3, 4e-3), "times": ("even", "middle")},
@@ -60,7 +59,7 @@ GRIDS = {  # every combination is tried once; the second grid of each goes on wh
     ),
     "gan": (
         {"rate": (5e-4, 2e-3), "beta_1": (0.0, 0.5), "remedy": ("R1 of 0.1", "R1 of 1", "spectral")},
-        {"rate": (5e-3,), "beta_1": (0.0,), "remedy": ("R1 of 0.1", "R1 of 1", "spectral")},
+        {"rate": (5e-3, 1e-2), "beta_1": (0.0,), "remedy": ("R1 of 0.1", "R1 of 1", "spectral")},
     ),
     "vae": (
         {"rate": (1e-3, 2e-3, 4e-3), "std": (0.1, 0.2, 0.3, 0.5)},
@@ -74,7 +73,7 @@ CHOSEN = {  # the best of each grid: bench_tuning.json
     "vae": {"rate": 4e-3, "std": 0.5},
 }
 
-LONG_SECONDS, LONG_SEEDS = 180, (0,)
+LONG_SECONDS, LONG_SEEDS = 540, (0,)
 CURVE_SEEDS, CURVE_POINTS, CURVE_N, CURVE_SAMPLER = (0, 1), 8, 500, ("dpm_solver", 10)
 SWEEP_SEEDS, SWEEP_N = (0, 1, 2), 500
 SWEEP = (
@@ -495,13 +494,9 @@ def long(folder, device, seeds=LONG_SEEDS, seconds=None, progress=tqdm):
 
 
 def keep_pictures(path, key, x):
-    """Add images (n, 1, 28, 28) to the file of pictures, as bytes (n, 28, 28), atomically."""
+    """Add images (n, 1, 28, 28) to the file of pictures, as bytes (n, 28, 28)."""
     kept = dict(np.load(path)) if path.exists() else {}
-    kept[key] = ((x[:, 0].nan_to_num() + 1) * 127.5).round().to(torch.uint8).numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name("part_" + path.name)
-    np.savez_compressed(part, **kept)
-    os.replace(part, path)
+    write_pictures(path, kept | {key: data.to_uint8(x[:, 0].nan_to_num()).numpy()})
 
 
 def opened(path, wanted, empty):
@@ -534,14 +529,6 @@ def about(device):
     return found
 
 
-def write(path, results):
-    """Write the results, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf8")
-    os.replace(part, path)
-
-
 def code_version():
     """The git commit, if there is one, and a SHA-256 over what this module and `rivals` do: their syntax trees,
     without comments and docstrings."""
@@ -563,11 +550,9 @@ def code_version():
 
 def pictures():
     """The first ten samples of every run of equal seconds, committed: {method: (seeds, 10, 1, 28, 28)} in [-1, 1]."""
-    file = resources.files("diffusion_lib") / "assets" / "measured" / "bench_samples.npz"
-    arrays = np.load(str(file))
-    seeds = sorted({int(key.split("_")[1]) for key in arrays})
-    stacked = {name: np.stack([arrays[f"{name}_{seed}"] for seed in seeds]) for name in METHODS}
-    return {name: torch.from_numpy(pixels).unsqueeze(2) / 127.5 - 1 for name, pixels in stacked.items()}
+    kept = read_pictures("bench_samples")
+    seeds = sorted({int(key.split("_")[1]) for key in kept})
+    return {name: torch.stack([kept[f"{name}_{seed}"] for seed in seeds]).unsqueeze(2) for name in METHODS}
 
 
 def best(results=None):

@@ -15,7 +15,6 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -26,21 +25,6 @@ from .networks import UNet
 from .schedules import Cosine, Shifted
 from .targets import V
 from .training import best_device
-
-
-def pictures(name):
-    """The images that were kept beside the results of that name: {key: float tensor in [-1, 1]}.
-
-    Raises:
-        ValueError: there are none.
-    """
-    folder = resources.files("diffusion_lib") / "assets" / "measured"
-    known = sorted(path.name.removesuffix(".npz") for path in folder.iterdir() if path.name.endswith(".npz"))
-    if name not in known:
-        raise ValueError(f"there are no pictures called {name!r}; kept are those of {', '.join(known) or 'none'}.")
-    with (folder / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {key: data.to_unit(arrays[key]) for key in arrays.files}
-
 
 # ---------------------------------------------------------------------------------------------- memory
 
@@ -526,10 +510,11 @@ def main(arguments=None):
     device, begin = best_device(), time.perf_counter()
     results, images = experiments[options.name](device, range(options.seeds), partial(print, flush=True))
     results = measured.circumstances(device) | {"took_seconds": round(time.perf_counter() - begin)} | results
-    options.folder.mkdir(parents=True, exist_ok=True)
+    path = options.folder / f"{options.name}.json"
     if images:
-        np.savez_compressed(options.folder / f"{options.name}.npz", **{k: v.numpy() for k, v in images.items()})
-    measured.write(options.folder / f"{options.name}.json", results)
+        measured.write_pictures(path.with_suffix(".npz"), {key: x.numpy() for key, x in images.items()})
+    measured.write(path, results)
+    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

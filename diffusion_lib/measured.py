@@ -23,6 +23,7 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from . import __version__, data, guidance, metrics, pretrained, samplers, tokens
@@ -44,13 +45,34 @@ def read(name):
     return json.loads((folder / f"{name}.json").read_text(encoding="utf8"))
 
 
+def read_pictures(name):
+    """The images that were kept beside committed results: {key: float tensor in [-1, 1]}.
+
+    Raises:
+        ValueError: there are none.
+    """
+    folder = resources.files("diffusion_lib") / "assets" / "measured"
+    known = sorted(path.name.removesuffix(".npz") for path in folder.iterdir() if path.name.endswith(".npz"))
+    if name not in known:
+        raise ValueError(f"there are no pictures called {name!r}; kept are those of {', '.join(known) or 'none'}.")
+    with (folder / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {key: data.to_unit(arrays[key]) for key in arrays.files}
+
+
 def write(path, results):
     """Results (a dict) as a JSON file that is there in one moment: a run that is killed leaves none or the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf8")
     os.replace(part, path)
-    print(f"wrote {path}")
+
+
+def write_pictures(path, pictures):
+    """Pictures {key: uint8 array} as an npz file, likewise there in one moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name("part_" + path.name)
+    np.savez_compressed(part, **pictures)
+    os.replace(part, path)
 
 
 def circumstances(device):
@@ -464,7 +486,9 @@ def main(arguments=None):
     seeds = options.seeds or (5 if options.name == "headline" else 3)
     result = measure(device, range(seeds), partial(print, flush=True))
     result = circumstances(device) | {"took_seconds": round(time.perf_counter() - begin)} | result
-    write(options.folder / f"{options.name}.json", result)
+    path = options.folder / f"{options.name}.json"
+    write(path, result)
+    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -399,7 +399,7 @@ def test_committed_results_say_machine_date_and_versions(name):
 
 def test_an_unknown_set_of_pictures_is_named():
     with pytest.raises(ValueError, match="no pictures called 'nonsense'; kept are those of"):
-        limits.pictures("nonsense")
+        measured.read_pictures("nonsense")
 
 
 def test_shifted_schedules_bring_all_sizes_onto_one_curve():
@@ -447,7 +447,7 @@ def test_two_halves_of_many_digits_draw_the_same_picture():
 
 def test_the_kept_samples_are_those_of_the_results():
     """Of ten digits each sample is a copy: the kept ones of any size are as near to their half as the rows say."""
-    results, kept = measured.read("memory"), limits.pictures("memory")
+    results, kept = measured.read("memory"), measured.read_pictures("memory")
     for size, samples in kept.items():
         assert samples.shape == (2, 16, 28, 28)
         for which in (0, 1):
