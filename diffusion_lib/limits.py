@@ -83,30 +83,34 @@ def twins(a, b, training_a, training_b):
     return between < torch.minimum(*to_data)
 
 
-def memory(device, seeds, progress, sizes=(10, 30, 100, 2000), steps=1000, n=500, show=(100, 2000), keep=16):
-    """Train on few and on many digits, always for the same number of steps, twice: on each of two halves.
+# (digits, steps): the first series gives each size the same steps, the second shows each digit 128 times
+PLAN = (*((size, 1000) for size in (10, 30, 100, 300, 1000, 2000)), *((n, 2 * n) for n in (100, 300, 1000, 2000)))
 
-    For both models of every size: the share of copies, the way to the nearest training digit beside that of held-out
-    digits, the loss on data seen and not seen, and what the metrics say. For the pair: how alike are samples that
-    began at the same noise? `seeds` are those of that noise; each model is trained once.
+
+def memory(device, seeds, progress, plan=PLAN, n=500, show=((100, 1000), (2000, 4000)), keep=16):
+    """Train on few and on many digits for so many steps, twice: on each of two halves.
+
+    For both models of every pair (size, steps) of the plan: the share of copies, the way to the nearest training digit
+    beside that of held-out digits, the loss on data seen and not seen, and what the metrics say. For the pair: how
+    alike are samples that began at the same noise? `seeds` are those of that noise; each model is trained once.
 
     Returns:
-        results, {size as text: (2, keep, 28, 28) uint8}: the first samples of both models of the sizes to show.
+        results, {"size_steps": (2, keep, 28, 28) uint8}: the first samples of both models of the pairs to show.
     """
     held_out, judge = data.digits("held_out")[0], pretrained.classifier()
     all_real, some_real = judge.features(data.digits("train")[0]), judge.features(held_out[:n])
     rows, pairs, kept = [], [], {}
-    for size in sizes:
+    for size, steps in plan:
         parts = [half(which, size)[0] for which in (0, 1)]
         models = [train_half(which, size, steps, device) for which in (0, 1)]
         loss = [losses(model, part, held_out, device) for model, part in zip(models, parts)]
         for seed in seeds:
             x = [sample_half(model, n, device, seed=seed) for model in models]
-            if seed == seeds[0] and size in show:
-                kept[str(size)] = data.to_uint8(torch.stack(x)[:, :keep, 0])
+            if seed == seeds[0] and (size, steps) in show:
+                kept[f"{size}_{steps}"] = data.to_uint8(torch.stack(x)[:, :keep, 0])
             for which in (0, 1):
                 features = judge.features(x[which])
-                row = {"size": size, "half": which, "seed": seed}
+                row = {"size": size, "steps": steps, "half": which, "seed": seed}
                 row |= nearness(x[which], held_out, parts[which])
                 row["loss"] = loss[which]
                 row["frechet"] = round(metrics.frechet_distance(features, all_real), 3)
@@ -114,13 +118,13 @@ def memory(device, seeds, progress, sizes=(10, 30, 100, 2000), steps=1000, n=500
                 rows.append(row)
                 progress(str(row))
             alike, unrelated = correlation(*x), correlation(x[0], x[1].roll(1, 0))
-            pair = {"size": size, "seed": seed, "same_noise": round(float(alike.mean()), 4)}
+            pair = {"size": size, "steps": steps, "seed": seed, "same_noise": round(float(alike.mean()), 4)}
             pair |= {"other_noise": round(float(unrelated.mean()), 4)}
             pair["twins"] = round(float(twins(*x, *parts).double().mean()), 4)
             pairs.append(pair)
             progress(str(pair))
     floor = measured.fidelity_and_distance(all_real, some_real)
-    results = {"steps": steps, "batch_size": 64, "n": n, "sampler": "ddim, 20 steps, eta 0", "floor": floor}
+    results = {"batch_size": 64, "n": n, "sampler": "ddim, 20 steps, eta 0", "floor": floor}
     return results | {"rows": rows, "pairs": pairs}, kept
 
 
@@ -409,7 +413,7 @@ def ink(x):
     return (x.double().flatten(1).mean(1) + 1) / 2
 
 
-def minority(device, seeds, progress, scales=(1, 2, 3, 5, 8), digit_scales=(2, 5), n=500, steps=20):
+def minority(device, seeds, progress, scales=(1, 2, 3, 5, 8), digit_scales=(2, 3, 5), n=500, steps=20):
     """Rare kinds under guidance: in the plane, with exact denoisers, and rare styles of digits, with the shipped model.
 
     Both with guidance at all times and in the interval of `pretrained` only.

@@ -240,6 +240,7 @@ def latent(device, seeds, progress, n=300, steps=20, batch_size=64, repeats=15):
 
 
 ORDERS = ("random", "shuffled", "confidence")
+LENGTHS = {"masked": (1500, 4500), "left_to_right": (200, 400, 600, 800, 1500)}  # steps of training on English
 
 
 def text(
@@ -251,14 +252,14 @@ def text(
     steps=(1, 2, 3, 4, 6, 9),
     text_steps=(1, 4, 12, 24, 48),
     repeats=5,
-    shorter=(100, 200, 400),
+    lengths=LENGTHS,
 ):
     """Masked diffusion and the left-to-right model of the same size and training: n sums and so many lines of English.
 
     Against steps, order and seed: share of right sums, how many differ, and how many are sums that were held out from
     training; share of words that occur in the text, and of lines that copy 24 characters of the training text. Beside
     them the exact denoiser of the sums, which only its steps keep from being right. What held-out data costs each
-    model (and the left-to-right one after a shorter training), and which results or second numbers of held-out sums it
+    model (on English also after other lengths of training), and which results or second numbers of held-out sums it
     finds. Times of n sums are the shortest of several.
     """
     half = str(half_precision(device) or torch.float32).removeprefix("torch.")
@@ -277,7 +278,7 @@ def text(
         "seconds": seconds_of_sums(device, n, steps, repeats),
         "english": english_written(device, seeds, progress, lines, text_steps),
         "english_bits": english_bits(device),
-        "english_shorter": english_shorter(device, progress, shorter),
+        "english_lengths": english_lengths(device, progress, lengths),
     }
 
 
@@ -374,14 +375,14 @@ def english_written(device, seeds, progress, lines, steps):
     return rows
 
 
-def english_shorter(device, progress, steps):
-    """The left-to-right model after a shorter training: a small text is soon learned by heart, and a fair comparison
-    has to look at the run that ended in time, too."""
+def english_lengths(device, progress, lengths):
+    """Bits a character of both models after other lengths of training, {model: steps}: a small text is soon learned by
+    heart, and a fair comparison stops each model when its held-out bits are lowest."""
     rows = []
-    for count in steps:
-        model, _ = pretrained.train_text(steps=count, device=device, left_to_right=True)
-        nats = nats_of(model, "text")
-        rows.append({"steps": count} | {key: round(value / 48 / math.log(2), 3) for key, value in nats.items()})
+    for name, steps in [(name, steps) for name, budgets in lengths.items() for steps in budgets]:
+        model, _ = pretrained.train_text(steps=steps, device=device, left_to_right=name == "left_to_right")
+        bits = {key: round(nats / 48 / math.log(2), 3) for key, nats in nats_of(model, "text").items()}
+        rows.append({"model": name, "steps": steps} | bits)
         progress(str(rows[-1]))
     return rows
 

@@ -1168,7 +1168,7 @@ def test_every_public_function_is_in_the_table():
         "seconds_of_sums": "part of the bench of text",
         "english_written": "part of the bench of text",
         "english_bits": "part of the bench of text",
-        "english_shorter": "part of the bench of text",
+        "english_lengths": "part of the bench of text",
         "words_of": "takes any strings",
         "windows": "part of count_characters",
         "times_seen": "part of count_characters",

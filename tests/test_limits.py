@@ -205,7 +205,9 @@ def test_a_small_bench_of_memory_measures_both_halves(monkeypatch):
     monkeypatch.setattr(limits, "train_half", lambda which, n, steps, device: limits.half(which, n)[0])
     monkeypatch.setattr(limits, "sample_half", sample_half)
     monkeypatch.setattr(limits, "losses", lambda *ignored: {})
-    results, kept = limits.memory(CPU, [0, 3], silent, sizes=(20, 100), n=80, show=(100,), keep=4)
+    results, kept = limits.memory(
+        CPU, [0, 3], silent, plan=((20, 1000), (100, 1000)), n=80, show=((100, 1000),), keep=4
+    )
     assert [(row["size"], row["half"], row["seed"]) for row in results["rows"]] == [
         (size, which, seed) for size in (20, 100) for seed in (0, 3) for which in (0, 1)
     ]
@@ -213,8 +215,8 @@ def test_a_small_bench_of_memory_measures_both_halves(monkeypatch):
     assert [(pair["size"], pair["seed"], pair["twins"]) for pair in results["pairs"]] == [
         (size, seed, 0) for size in (20, 100) for seed in (0, 3)
     ]
-    assert list(kept) == ["100"] and kept["100"].shape == (2, 4, 28, 28)
-    torch.testing.assert_close(data.to_unit(kept["100"][1, 2]), limits.half(1, 100)[0][2, 0])
+    assert list(kept) == ["100_1000"] and kept["100_1000"].shape == (2, 4, 28, 28)
+    torch.testing.assert_close(data.to_unit(kept["100_1000"][1, 2]), limits.half(1, 100)[0][2, 0])
 
 
 # Dots

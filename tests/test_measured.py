@@ -152,9 +152,9 @@ def test_a_small_bench_writes_both_ways(monkeypatch):
         steps=(1, 9),
         text_steps=(2,),
         repeats=1,
-        shorter=(1,),
+        lengths={"masked": (1,), "left_to_right": (2,)},
     )
-    assert [row["steps"] for row in results["english_shorter"]] == [1]
+    assert [(row["model"], row["steps"]) for row in results["english_lengths"]] == [("masked", 1), ("left_to_right", 2)]
     rows = [(row["model"], row["order"], row["calls"]) for row in results["sums"]]
     orders = ("random", "shuffled", "confidence")
     ways = [(model, order, calls) for model in ("masked", "exact") for order in orders for calls in (1, 9)]
