@@ -15,7 +15,7 @@ from torch import nn
 def timestep_embedding(t, dim):
     """Times as waves of many frequencies (Vaswani et al. 2017, sec. 3.5; Ho et al. 2020, app. B).
 
-    [cos(1000 t w_k), sin(1000 t w_k)] for dim / 2 frequencies w_k from 1 down to 1/10000.
+    [cos(1000 t w_k), sin(1000 t w_k)] for dim / 2 frequencies w_k from 1 down to almost 1/10000.
 
     Args:
         t: (B,) times in [0, 1].
@@ -276,7 +276,7 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def standardise(self, x):
         """Scale the latents so that those of images x have mean 0 and variance 1 in every channel, as the noise of
-        diffusion has (Rombach et al. 2022, app. G, scale alike)."""
+        diffusion has (Rombach et al. 2022, app. G, divide by one number for all channels)."""
         z = self.encoder(x)
         self.mean = z.mean((0, 2, 3), keepdim=True)
         self.std = z.std((0, 2, 3), keepdim=True)

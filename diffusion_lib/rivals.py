@@ -85,7 +85,7 @@ class VAE(nn.Module):
     def loss(self, x_0, noise):
         """The negative ELBO (B,) in nats an image: -log p(x_0 | z) + beta * KL(q(z | x_0) from N(0, 1)).
 
-        For beta = 1 its mean over the noise is never below -log p(x_0) (Kingma and Welling 2014, eq. 3).
+        For beta = 1 its mean over the noise is never below -log p(x_0) (Kingma and Welling 2014, eqs. 2 and 3).
 
         Args:
             x_0: (B, 1, 28, 28) images.

@@ -217,7 +217,7 @@ def unmask(denoiser, schedule, x_t, times, generator=None, order="random"):
     """From masks to symbols: draw every token from the estimate, and reveal the share that the schedule says.
 
     Between t and s a hidden token is revealed with probability (alpha_s - alpha_t) / (1 - alpha_t) (Sahoo et al. 2024,
-    sec. 3.2; Austin et al. 2021, sec. 3.1). At s = 0 that is 1: no mask is left. Known tokens stay as they are. Those
+    sec. 3.2; Shi et al. 2024, sec. 2). At s = 0 that is 1: no mask is left. Known tokens stay as they are. Those
     that are revealed in one step do not see each other; more steps make fewer of them.
 
     Args:
