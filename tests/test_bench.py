@@ -34,7 +34,7 @@ def test_every_setting_of_the_grids_makes_a_step(name):
 
 def test_rivals_have_at_least_as_many_trials_as_diffusion():
     tried = [name for name, _ in bench.trials()]
-    assert tried.count("gan") >= tried.count("vae") == 15 >= 2 * tried.count("diffusion")
+    assert min(tried.count("gan"), tried.count("vae")) >= 2 * tried.count("diffusion")
     unlike = [f"{name} {setting}" for name, setting in bench.trials()]
     assert len(set(unlike)) == len(unlike)
 
