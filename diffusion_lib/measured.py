@@ -240,7 +240,7 @@ def latent(device, seeds, progress, n=300, steps=20, batch_size=64, repeats=15):
 
 
 ORDERS = ("random", "shuffled", "confidence")
-LENGTHS = {"masked": (1500, 4500), "left_to_right": (200, 400, 600, 800, 1500)}  # steps of training on English
+LENGTHS = {"masked": (1500, 4500), "left_to_right": (200, 400, 800, 1500)}  # steps of training on English
 
 
 def text(

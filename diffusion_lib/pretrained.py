@@ -604,7 +604,7 @@ def recipes():
         "sums": Recipe(sums_only, 1200, train_sums, sums_quality),
         "sums_left_to_right": Recipe(sums_only, 1200, partial(train_sums, left_to_right=True), sums_quality),
         "text": Recipe(text_only, 10_000, train_text, text_quality),
-        "text_left_to_right": Recipe(text_only, 1500, partial(train_text, left_to_right=True), text_quality),
+        "text_left_to_right": Recipe(text_only, 400, partial(train_text, left_to_right=True), text_quality),
     }
 
 
