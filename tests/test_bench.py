@@ -3,6 +3,7 @@ about."""
 
 import json
 import re
+import sys
 import tempfile
 
 import numpy as np
@@ -349,6 +350,20 @@ def test_committed_results_were_made_with_these_settings():
     assert measured.read("bench")["settings"] == bench.settings("run")
     assert measured.read("bench_long")["settings"] == bench.settings("long")
     assert bench.best() == bench.CHOSEN
+
+
+# Fingerprints of older code that would make the same rows. Add one here, with the reason, if a change of bench.py or
+# rivals.py cannot change any result; else run the bench again.
+SAME_RESULTS = {}
+
+
+@pytest.mark.parametrize("name", ["bench", "bench_tuning", "bench_long"])
+def test_committed_results_were_made_by_this_code(name):
+    results = measured.read(name)
+    python = results["versions"]["python"].rsplit(".", 1)[0]
+    if python != ".".join(map(str, sys.version_info[:2])):
+        pytest.skip(f"syntax trees look different in Python {python}, which made the results")
+    assert results["code"]["sha256"] in {bench.code_version()["sha256"], *SAME_RESULTS}
 
 
 @pytest.mark.parametrize("name", ["bench", "bench_tuning", "bench_long"])
