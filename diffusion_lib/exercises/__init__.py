@@ -23,12 +23,14 @@ class Exercise:
         solution: the right answer.
         mistakes: dict: name of a slip -> (wrong answer, words that the message must contain).
         remark: one line that deepens the right answer.
+        untouched: what is said of the rest of the lesson while there is no answer.
     """
 
     test: Callable
     solution: object
     mistakes: dict = field(default_factory=dict)
     remark: str = ""
+    untouched: str = "The lesson goes on with the library's version."
 
 
 class Untouched(Exception):
@@ -59,7 +61,7 @@ def check(number, answer):
     try:
         symptom = verdict(exercise, answer)
     except Untouched:
-        print(f"{number} not attempted yet. The lesson goes on with the library's version.")
+        print(f"{number} not attempted yet. {exercise.untouched}")
         return
     if symptom:
         print(f"{number} not yet. {symptom}")

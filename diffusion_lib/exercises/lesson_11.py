@@ -1,4 +1,4 @@
-"""Exercises of lesson 11: a draw that gradients pass, a divergence, a blind discriminator, a bet, and what the table
+"""Exercises of lesson 11: a draw that gradients pass, a divergence, the best discriminator, a bet, and what the table
 says."""
 
 import math
@@ -169,7 +169,7 @@ def test_divergence(answer):
     return None
 
 
-# ---------------------------------------------------------------------------------------------- 11.3 a blind judge
+# ---------------------------------------------------------------------------------------------- 11.3 the best judge
 
 
 def best_discriminator(p, q):
@@ -651,6 +651,7 @@ EXERCISES = {
             "half a bet": (bet_with(diversity=["diffusion", ..., ...]), "Still open: diversity"),
             "another criterion": (bet_with(beauty=["gan", "vae", "diffusion"]), "Nothing measures beauty"),
         },
+        untouched="Without a bet, the score at the end is the popular table's alone.",
         remark="Your bet stands. A cell near the end of the lesson scores it, and the popular table's beside it.",
     ),
     "11.5": Exercise(
@@ -671,6 +672,7 @@ EXERCISES = {
             "popular and true": (sentences_with("popular and true"), "and the runs support it"),
             "not popular": (sentences_with("not popular"), "does not say your second claim"),
         },
+        untouched="The lesson goes on without it.",
         remark="A sentence with a measure, a number and an interval can be wrong. That is what makes it worth saying.",
     ),
 }
