@@ -486,3 +486,10 @@ def test_three_times_the_seconds_halve_diffusion_and_leave_the_vae():
     after = {name: row["frechet"] for name, row in rows.items()}
     assert after["diffusion"] < 0.6 * before["diffusion"] and after["vae"] > 0.9 * before["vae"]
     assert after["gan"] < after["diffusion"] < after["vae"]
+
+
+def test_the_first_race_is_kept_beside_the_second():
+    first, second = measured.read("bench_first"), measured.read("bench")
+    assert first["settings"]["seconds"] == 60 < second["settings"]["seconds"] and first["date"] <= second["date"]
+    for name in bench.METHODS:
+        assert len([row for row in first["rows"] if (row["method"], row["budget"]) == (name, "seconds")]) == 5

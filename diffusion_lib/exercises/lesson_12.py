@@ -402,13 +402,13 @@ WORDS = {
     "one seed": "one side was trained once",
     "unequal n": "the two distances were measured with different numbers of samples",
     "no floor": "nobody measured what real data get with that n",
-    "untuned rival": "one side was tuned and the other was not",
+    "untuned side": "one side was tuned and the other was not",
     "best of many": "the number was chosen, by itself, among many",
     "not measured": "nothing in the report speaks of it",
 }
 VERDICTS = dict(
     enumerate(
-        ["within the spread", "one seed", "unequal n", "no floor", "untuned rival", "best of many", "supported"]
+        ["within the spread", "one seed", "unequal n", "no floor", "untuned side", "best of many", "supported"]
         + ["contradicted", "not measured"],
         start=1,
     )
