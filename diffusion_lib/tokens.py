@@ -311,7 +311,7 @@ class LeftToRight(nn.Module):
     def forward(self, x_0):
         """Log-probabilities (B, L, V) of every token, given those before it, for x_0 (B, L)."""
         check_tokens(x_0, self.begin - 1, name="x_0")
-        before = F.pad(x_0[:, :-1], (1, 0), value=self.begin)  # begin, x_1, ..., x_(L-1)
+        before = F.pad(x_0[:, :-1], (1, 0), value=self.begin)  # begin, token 1 to token L - 1
         return self.network(before).float().log_softmax(-1)
 
     def loss(self, x_0):
