@@ -434,22 +434,30 @@ def test_what_lesson_11_says_of_the_committed_runs():
     results = measured.read("bench")
     real = next(row for row in results["baselines"] if row["method"] == "real" and row["n"] == bench.N)
     mixture = np.mean([row["frechet"] for row in results["baselines"] if row["method"] == "mixture"])
-    for budget in (
-        "seconds",
-        "images",
-    ):  # at a minute, the tuned GAN leads, and the worst of it beats the best of others
+    for budget in ("seconds", "images"):  # the worst GAN beats the best diffusion, and so does diffusion the VAE
         frechet = {name: over_seeds(name, "frechet", budget) for name in bench.METHODS}
-        assert frechet["gan"].max() < min(frechet["diffusion"].min(), frechet["vae"].min())
-    assert over_seeds("gan", "frechet").std() > over_seeds("vae", "frechet").std()
+        assert frechet["gan"].max() < frechet["diffusion"].min() and frechet["vae"].max() < mixture
+        assert frechet["diffusion"].max() < frechet["vae"].min()
+        assert all(distance.max() < 1.5 * distance.min() for distance in frechet.values())
+    frechet = {name: over_seeds(name, "frechet") for name in bench.METHODS}
+    plain, logarithm = ({k: f(d).std() for k, d in frechet.items()} for f in (np.asarray, np.log))
+    assert min(plain, key=plain.get) == max(logarithm, key=logarithm.get) == "gan"
     assert over_seeds("vae", "grey").min() > 1.5 * real["grey"]  # blur
-    assert over_seeds("diffusion", "frechet").mean() < mixture and over_seeds("vae", "frechet").mean() < mixture
+    precision, recall, coverage = (
+        {name: over_seeds(name, key) for name in bench.METHODS} for key in ("precision", "recall", "coverage")
+    )
+    assert precision["diffusion"].max() < min(precision["gan"].min(), precision["vae"].min())
+    assert recall["vae"].mean() < min(recall["gan"].mean(), recall["diffusion"].mean()) - 0.02
+    assert coverage["diffusion"].mean() < coverage["vae"].mean() < coverage["gan"].min()
     for name in bench.METHODS:  # nobody lacks variety, and nobody copies
-        assert over_seeds(name, "recall").min() > 0.85 and not over_seeds(name, "collapsed").any()
-        assert over_seeds(name, "copies").max() == 0
+        assert recall[name].min() > 0.85 and not over_seeds(name, "collapsed").any()
+        assert over_seeds(name, "copies").max() <= 0.001  # one of 15,000
     curves = {(curve["method"], curve["seed"]): curve["frechet"] for curve in results["curves"]}
-    assert max(curves["gan", 0]) > 50 and curves["gan", 0][-1] < 5 and max(curves["gan", 1]) < 10
-    for seed in bench.CURVE_SEEDS:
-        assert curves["diffusion", seed] == sorted(curves["diffusion", seed], reverse=True)
+    for seed in bench.CURVE_SEEDS:  # the VAE is ahead of diffusion at first, and the GAN ahead of both from the start
+        diffusion, gan, vae = (curves[name, seed] for name in bench.METHODS)
+        assert vae[1] < diffusion[1] and diffusion[-1] < vae[-1] and gan[0] < diffusion[-1]
+        assert diffusion[:-1] == sorted(diffusion[:-1], reverse=True) and vae == sorted(vae, reverse=True)
+    assert curves["gan", 0][-1] > 1.2 * min(curves["gan", 0])  # and no loss says so
 
 
 def test_what_lesson_11_says_of_sampling():
@@ -459,12 +467,16 @@ def test_what_lesson_11_says_of_sampling():
         return np.mean([row[key] for row in rows if (row["method"], row["sampler"], row["calls"]) == kind])
 
     twenty = ("diffusion", "dpm_solver", 20)
-    assert mean("seconds", *twenty) > 50 * mean("seconds", "gan", "one call", 1)
+    assert mean("seconds", *twenty) > 40 * mean("seconds", "gan", "one call", 1)
     assert mean("multiply_adds", *twenty) > 50 * mean("multiply_adds", "vae", "one call", 1)
     for sampler in ("ddim", "dpm_solver"):
         frechet = [mean("frechet", "diffusion", sampler, calls) for calls in (5, 10, 20)]
         assert frechet == sorted(frechet, reverse=True)
-    assert mean("frechet", "diffusion", "ddpm", 100) < mean("frechet", "diffusion", "ddim", 50)
+    assert mean("frechet", "diffusion", "ddpm", 100) < 0.8 * mean("frechet", "diffusion", "ddim", 50)
+    vae, gan = (mean("frechet", name, "one call", 1) for name in ("vae", "gan"))
+    assert gan < mean("frechet", "diffusion", "ddpm", 100)
+    for sampler in ("ddim", "dpm_solver"):
+        assert mean("frechet", "diffusion", sampler, 10) < vae < mean("frechet", "diffusion", sampler, 5)
 
 
 def test_how_many_trials_of_the_grids_are_usable():
@@ -477,14 +489,14 @@ def test_how_many_trials_of_the_grids_are_usable():
     assert share["gan"] < 0.5 < 0.8 < min(share["vae"], share["diffusion"]), share
 
 
-def test_three_times_the_seconds_halve_diffusion_and_leave_the_vae():
+def test_three_times_the_seconds_help_and_change_no_order():
     results, short = measured.read("bench_long"), measured.read("bench")["rows"]
     rows = {row["method"]: row for row in results["rows"]}
     assert list(rows) == list(bench.METHODS) == [curve["method"] for curve in results["curves"]]
     assert all(row["seconds"] == pytest.approx(bench.LONG_SECONDS, rel=0.02) for row in rows.values())
     before = {row["method"]: row["frechet"] for row in short if row["seed"] == 0 and row["budget"] == "seconds"}
     after = {name: row["frechet"] for name, row in rows.items()}
-    assert after["diffusion"] < 0.6 * before["diffusion"] and after["vae"] > 0.9 * before["vae"]
+    assert after["diffusion"] < 0.75 * before["diffusion"] and after["gan"] < 0.75 * before["gan"]
     assert after["gan"] < after["diffusion"] < after["vae"]
 
 
@@ -493,3 +505,14 @@ def test_the_first_race_is_kept_beside_the_second():
     assert first["settings"]["seconds"] == 60 < second["settings"]["seconds"] and first["date"] <= second["date"]
     for name in bench.METHODS:
         assert len([row for row in first["rows"] if (row["method"], row["budget"]) == (name, "seconds")]) == 5
+    distance = {
+        race["settings"]["seconds"]: {
+            name: np.mean([r["frechet"] for r in race["rows"] if (r["method"], r["budget"]) == (name, "seconds")])
+            for name in bench.METHODS
+        }
+        for race in (first, second)
+    }
+    assert all(found["gan"] == min(found.values()) for found in distance.values())
+    assert abs(distance[60]["diffusion"] / distance[60]["vae"] - 1) < 0.1  # level
+    assert distance[180]["diffusion"] < 0.8 * distance[180]["vae"]
+    assert max(max(curve["frechet"]) for curve in first["curves"] if curve["method"] == "gan") > 90  # and came back
