@@ -2,11 +2,12 @@
 
 import math
 import re
+from statistics import mean
 
 import pytest
 import torch
 
-from diffusion_lib import measured
+from diffusion_lib import measured, pretrained
 
 
 @pytest.mark.parametrize("name", ["headline", "calls", "guidance", "latent"])
@@ -124,10 +125,27 @@ def test_the_committed_text_results_bear_out_what_is_said_of_them():
     nats = results["sums_nats"]
     assert nats["masked"]["held_out"] > nats["left_to_right"]["held_out"] > nats["masked_in_order"]["held_out"]
     assert nats["masked_in_order"]["held_out"] > nats["entropy"]
-    bits, shorter = results["english_bits"], {row["steps"]: row for row in results["english_shorter"]}
-    assert bits["left_to_right"]["held_out"] > bits["masked"]["held_out"] > bits["masked_in_order"]["held_out"]
-    assert bits["left_to_right"]["train"] < 1 < bits["masked"]["train"]  # learned by heart
-    assert shorter[400]["held_out"] < bits["fivegram"]["held_out"] < bits["masked_in_order"]["held_out"]
+    bits = results["english_bits"]
+    lengths = {(row["model"], row["steps"]): row for row in results["english_lengths"]}
+    left, masked = ({s: row for (m, s), row in lengths.items() if m == name} for name in ("left_to_right", "masked"))
+    for name, steps in [("left_to_right", 400), ("text", 10_000)]:  # the shipped models, each at its best
+        assert pretrained.card(name.replace("left_to_right", "text_left_to_right"))["steps"] == steps
+    assert min(left, key=lambda s: left[s]["held_out"]) == 400
+    assert left[400]["held_out"] == bits["left_to_right"]["held_out"] < bits["fivegram"]["held_out"]
+    assert bits["fivegram"]["held_out"] < bits["masked_in_order"]["held_out"] < bits["masked"]["held_out"]
+    assert masked[1500]["held_out"] > masked[4500]["held_out"] > bits["masked"]["held_out"]  # still getting better
+    assert masked[1500]["held_out"] < left[1500]["held_out"] and left[1500]["train"] < 1  # learned by heart
+
+    def words(model, order, calls):
+        return mean(
+            row["words"]
+            for row in results["english"][1:]
+            if (row["model"], row["order"], row["calls"]) == (model, order, calls)
+        )
+
+    assert words("left_to_right", "left to right", 48) > words("masked", "confidence", 48)
+    assert words("masked", "confidence", 48) > words("masked", "shuffled", 48) + 0.1  # one at a time
+    assert all(words("masked", "confidence", T) < words("masked", "shuffled", T) for T in (4, 12, 24))
 
 
 def test_words_end_at_hyphens_and_points():
