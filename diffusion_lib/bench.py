@@ -267,9 +267,9 @@ def judge(x):
 def collapsed(judged):
     """Whether a run counts as collapsed: recall under 0.3, or fewer than nine of the ten digits with one per cent.
 
-    A collapse is a loss of variety (Goodfellow 2016, sec. 5.1.1). The rule that was fixed before the bench asked for a
-    coverage of 0.3 in place of recall. It was given up after the first run, a diffusion model whose samples held all
-    ten digits with a coverage of 0.28: coverage falls with poor strokes, too. The rows hold the numbers for any rule.
+    A collapse is a loss of variety (Goodfellow 2016, sec. 5.1.1). The rule of the first race asked for a coverage of
+    0.3 in place of recall. It was given up after the first run of that race, a diffusion model whose samples held
+    all ten digits with a coverage of 0.28: coverage falls with poor strokes, too. The rows serve any rule.
     """
     present = sum(count >= 0.01 * sum(judged["classes"]) for count in judged["classes"])
     return judged["recall"] < RECALL or present < CLASSES
