@@ -32,17 +32,26 @@ from .schedules import Linear
 from .training import autocast, best_device, half_precision
 
 
+def committed(name, ending, what):
+    """The committed file of that name and ending (".json" or ".npz"); `what` it holds is for the message.
+
+    Raises:
+        ValueError: there is none.
+    """
+    folder = resources.files("diffusion_lib") / "assets" / "measured"
+    known = sorted(path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending))
+    if name not in known:
+        raise ValueError(f"there are no {what} called {name!r}; committed are {', '.join(known) or 'none'}.")
+    return folder / f"{name}{ending}"
+
+
 def read(name):
     """The committed results of that name, a dict.
 
     Raises:
         ValueError: there are none.
     """
-    folder = resources.files("diffusion_lib") / "assets" / "measured"
-    known = sorted(path.name.removesuffix(".json") for path in folder.iterdir() if path.name.endswith(".json"))
-    if name not in known:
-        raise ValueError(f"there are no results called {name!r}; committed are {', '.join(known) or 'none'}.")
-    return json.loads((folder / f"{name}.json").read_text(encoding="utf8"))
+    return json.loads(committed(name, ".json", "results").read_text(encoding="utf8"))
 
 
 def read_pictures(name):
@@ -51,11 +60,8 @@ def read_pictures(name):
     Raises:
         ValueError: there are none.
     """
-    folder = resources.files("diffusion_lib") / "assets" / "measured"
-    known = sorted(path.name.removesuffix(".npz") for path in folder.iterdir() if path.name.endswith(".npz"))
-    if name not in known:
-        raise ValueError(f"there are no pictures called {name!r}; kept are those of {', '.join(known) or 'none'}.")
-    with (folder / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    path = committed(name, ".npz", "pictures")
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {key: data.to_unit(arrays[key]) for key in arrays.files}
 
 

@@ -537,7 +537,11 @@ TABLE = {
         "7 x 7; both sides must be multiples",
     ),
     # limits
-    "pictures of nothing": (lambda: measured.read_pictures("luck"), ValueError, "no pictures called 'luck'; kept are"),
+    "pictures of nothing": (
+        lambda: measured.read_pictures("luck"),
+        ValueError,
+        "no pictures called 'luck'; committed are",
+    ),
     "a third half": (lambda: limits.half(2, 10), ValueError, "half 2 with 10 digits; expected half 0 or 1"),
     "more digits than half": (lambda: limits.train_half(0, 2001), ValueError, "half 0 with 2001 digits; expected"),
     "no pairs of images": (lambda: limits.correlation(X, X[:1]), ValueError, r"\(2, 3\) and \(1, 3\); expected pairs"),
@@ -1143,6 +1147,7 @@ def test_every_public_function_is_in_the_table():
         "trials": "no arguments",
         "keep_pictures": "numbers of the bench",
         "write_pictures": "numbers of the bench",
+        "committed": "tried through read and read_pictures",
         "opened": "tried in test_bench",
         "about": "a device",
         "write": "numbers of the bench",

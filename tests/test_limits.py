@@ -402,7 +402,7 @@ def test_committed_results_say_machine_date_and_versions(name):
 
 
 def test_an_unknown_set_of_pictures_is_named():
-    with pytest.raises(ValueError, match="no pictures called 'nonsense'; kept are those of"):
+    with pytest.raises(ValueError, match="no pictures called 'nonsense'; committed are bench_samples"):
         measured.read_pictures("nonsense")
 
 
