@@ -25,3 +25,10 @@ def start():
         f"Python {platform.python_version()} | {pace}"
     )
     return device
+
+
+def presenting():
+    """Whether `python course.py present` opened this lesson: then long trainings are short, and what stands in says so."""
+    import os
+
+    return os.environ.get("COURSE_PRESENTING", "") not in ("", "0")

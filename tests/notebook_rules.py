@@ -17,9 +17,12 @@ from urllib.parse import unquote
 import nbformat
 
 CODE_LINES, LONG_CODE_LINES, LINE_LENGTH = 25, 45, 120
+SLIDE_WORDS = 90
 MEGABYTES = 1.5
 GPU_LESSONS = {"04"}
 SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
+HIDDEN = {"skip", "notes"}
+NOTE_ENDS = re.compile(r"\d+ minutes?\b[^.\d]*\.\*?\s*$")
 PLAIN_TAGS = {"nbval-ignore-output", "nbval-check-output", "raises-exception", "setup", "check", "widget"}
 NAMED_TAGS = {
     "build:": r"[a-z_]\w*(\.\w+)+",
@@ -341,14 +344,69 @@ def slides(notebook, path):
         kind = cell["metadata"].get("slideshow", {}).get("slide_type")
         if kind not in SLIDE_TYPES:
             yield k, f"slide_type is {kind!r}; set metadata.slideshow.slide_type to one of {sorted(SLIDE_TYPES)}"
-        if kind == "notes" and not "".join(cell["source"]).startswith("**Presenting:** "):
+        if kind == "notes" and not cell["source"].startswith("**Presenting:** "):
             yield k, "a note does not begin with '**Presenting:** ', so a student cannot tell that it is for presenters"
+        if kind == "notes" and not NOTE_ENDS.search(cell["source"]):
+            yield k, "a note does not end with its minutes; write '10 minutes.' or '10 minutes with the exercise.'"
     for title, cells in sections(notebook):
         if title.startswith(("Recap", "Further reading")):
             continue
         kinds = [notebook["cells"][k - 1]["metadata"].get("slideshow", {}).get("slide_type") for k in cells]
         if "notes" not in kinds:
             yield cells[0], f"section {title!r} has no notes cell; add questions, wrong answers to expect, minutes"
+
+
+@rule
+def slide_size(notebook, path):
+    """One idea a slide: at most one code cell and so many words. What only a reader needs is skipped, code is not."""
+    cells = notebook["cells"]
+    if cells and slide_type(cells[0]) != "slide":
+        yield 1, "the first cell is not a slide; a show can only start on one"
+    for count, (k, cell) in enumerate(numbered(notebook, "code"), 1):
+        if slide_type(cell) in HIDDEN and count > 2:
+            yield k, "code that is not shown does not run in a show; only set-up and imports may be skipped"
+    for k, cell in numbered(notebook, "markdown"):
+        first = re.match(r"#+ ", cell["source"])
+        allowed = {"## ": {"slide"}, "### ": {"slide", "subslide"}}.get(first and first[0], SLIDE_TYPES)
+        if slide_type(cell) not in allowed | {"skip"}:
+            yield k, f"slide_type is {slide_type(cell)!r}; a heading begins a {' or '.join(sorted(allowed))}"
+        if "<details" in cell["source"] and slide_type(cell) not in HIDDEN:
+            yield k, "an answer that folds open is shown in the show; skip it"
+    for shown in shown_slides(notebook):
+        code = [k for k in shown if cells[k - 1]["cell_type"] == "code"]
+        if len(code) > 1:
+            yield code[1], "a second code cell on one slide; begin a subslide before it or before its text"
+        count = sum(slide_words(cells[k - 1]) for k in shown)
+        if count > SLIDE_WORDS:
+            yield (
+                shown[0],
+                f"{count} words on the slide that begins here, at most {SLIDE_WORDS}; split it, or skip text",
+            )
+
+
+def slide_type(cell):
+    return cell["metadata"].get("slideshow", {}).get("slide_type")
+
+
+def shown_slides(notebook):
+    """The cell numbers of each slide: what is stacked from a slide or subslide to the next, without what is hidden."""
+    found = [[]]
+    for k, cell in numbered(notebook):
+        if slide_type(cell) in ("slide", "subslide"):
+            found.append([])
+        if slide_type(cell) not in HIDDEN:
+            found[-1].append(k)
+    return [shown for shown in found if shown]
+
+
+def slide_words(cell):
+    """How many words a markdown cell puts on a slide; a formula, a piece of code and a link's text count as theirs."""
+    if cell["cell_type"] != "markdown":
+        return 0
+    text = re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$", " formula ", prose(cell), flags=re.DOTALL)
+    text = re.sub(r"\[!\[[^\]]*\]\([^)]*\)\]\([^)]*\)|!\[[^\]]*\]\([^)]*\)|<[^>]+>", " ", text)  # badges, pictures
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    return len(re.findall(r"[^\W_]+(?:['.,’-][^\W_]+)*", text))
 
 
 @rule
