@@ -1,14 +1,20 @@
 """Set up, read and test the course on Linux, macOS or Windows. Needs Python 3.11 or newer, nothing else.
 
     python course.py lab [NN]             open JupyterLab on lesson 00, or on lesson NN
+    python course.py present [NN]         show a lesson live as slides, with large type and speaker notes
+    python course.py slides [NN ...]      build a hand-out per lesson (HTML, readable without a network) into slides/
+    python course.py grade FILES          run students' notebooks and say per exercise untouched, wrong or right
     python course.py test [ARGS]          run everything that needs no GPU (ARGS go to pytest)
     python course.py demo [ARGS]          sample digits from the shipped weights into a picture and a film
     python course.py outputs [NN ...]     run the lessons again; store their outputs and the README's figures
-    python course.py setup                only prepare the environment that the four above use
+    python course.py setup [EXTRAS]       only prepare the environment that those above use; EXTRAS: present, browser
     python course.py set-repo OWNER/NAME  after a fork: point badges and links at your GitHub repository
 
 The first run makes the folder .venv and installs into it (a few minutes); later runs reuse it. Nothing outside this
-folder changes. Delete .venv to begin afresh. After `lab [NN]`, further options go to JupyterLab (--no-browser).
+folder changes. Delete .venv to begin afresh. Further options of `lab` and `present` go to JupyterLab (--no-browser).
+
+`present` shows a copy, so the lesson stays as it is. Space goes on, Shift+Space back; Shift+Enter runs a slide's code,
+and first whatever above it has not been run yet: begin where you like. Shift+P leaves the show and returns to it.
 """
 
 # The syntax stays readable for Python 3.6, so that an old Python can say that it is too old.
@@ -26,11 +32,24 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "course-setup.txt"
+EXTRAS = {  # what some commands need on top of requirements.txt: the file, and those that it includes
+    "present": ["requirements-present.txt"],
+    "browser": ["requirements-browser.txt", "requirements-present.txt"],
+}
 OLDEST = (3, 11)
 GIGABYTE = 1e9
 NETWORK_SIGNS = ("NewConnectionError", "NameResolutionError", "Failed to establish a new connection", "timed out",
                  "getaddrinfo failed", "name resolution", "ConnectTimeout", "ProxyError", "SSLError",
                  "Connection aborted", "onnection broken", "Connection refused", "Network is unreachable")  # fmt: skip
+
+PRESENTING_KEYS = (
+    ("Space, Shift+Space", "on, and back"),
+    ("Shift+Enter", "run the slide's code, and first what above it has not been run"),
+    ("Enter, Escape", "into the code to edit it, and out again"),
+    ("I I", "interrupt the code"),
+    ("Shift+P", "out of the show, and back into it at the cell that you clicked"),
+    ("F11", "the whole screen"),
+)
 
 
 def say(message):
@@ -108,10 +127,11 @@ def make_environment():
     stop("the environment .venv could not be made. " + explain(made.stdout))
 
 
-def fingerprint():
+def fingerprint(*extras):
     """Changes with what is to be installed, the Python it goes into (pyvenv.cfg) and the place it is used from."""
     digest = hashlib.sha256(str(ROOT).encode())
-    for file in (ROOT / "requirements.txt", ROOT / "constraints.txt", ROOT / "pyproject.toml", VENV / "pyvenv.cfg"):
+    files = [ROOT / name for name in ("requirements.txt", "constraints.txt", "pyproject.toml", *extras)]
+    for file in (*files, VENV / "pyvenv.cfg"):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -146,6 +166,13 @@ def pip_install(*arguments):
     return worked, "".join(said)
 
 
+def install(what, arguments):
+    say("installing " + what)
+    worked, said = pip_install(*arguments)
+    if not worked:
+        stop(f"pip could not install {what}. " + explain(said))
+
+
 def install_torch(index):
     """The build of PyTorch that fits this machine. Not a reason to stop: the next step installs any that is missing."""
     version = re.search(r"^torch==\S+", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE).group()
@@ -156,10 +183,21 @@ def install_torch(index):
         say(f"{index} did not answer; pip takes a build from elsewhere (from PyPI, on Linux, up to 3 GB)")
 
 
-def set_up():
-    """Makes .venv and installs into it what is not there yet."""
+def set_up(*extras):
+    """Makes .venv and installs into it what is not there yet, and then the named extras."""
     if environment_works() and STAMP.exists() and STAMP.read_text() == fingerprint():
-        return say("the environment in .venv is up to date")
+        say("the environment in .venv is up to date")
+    else:
+        install_course()
+    for name in extras:
+        stamp, wanted = VENV / f"course-setup-{name}.txt", fingerprint(*EXTRAS[name])
+        if not stamp.exists() or stamp.read_text() != wanted:
+            install(f"what {EXTRAS[name][0]} names, in the tested versions",
+                    ["-r", EXTRAS[name][0], "-c", "constraints.txt"])  # fmt: skip
+            stamp.write_text(wanted)
+
+
+def install_course():
     gpu = has_nvidia_gpu()
     if not STAMP.exists():
         check_disk(gpu)
@@ -173,10 +211,7 @@ def set_up():
         ("what requirements.txt names, in the tested versions", ["-r", "requirements.txt", "-c", "constraints.txt"]),
         ("diffusion_lib, as a link to this folder", ["--no-deps", "--no-build-isolation", "-e", "."]),
     ):
-        say("installing " + what)
-        worked, said = pip_install(*arguments)
-        if not worked:
-            stop(f"pip could not install {what}. " + explain(said))
+        install(what, arguments)
     STAMP.write_text(fingerprint())
     show = "from importlib.metadata import version as v; print('--> ready: torch', v('torch') + ', numpy', v('numpy'))"
     subprocess.run([str(PYTHON), "-c", show])
@@ -195,15 +230,48 @@ def run(*arguments):
 # ---- the commands: each takes the arguments after its name and returns an exit code
 
 
-def lab(arguments):
+def choose_lesson(arguments):
+    """The lesson's number (two digits), its file and the further options."""
     lessons = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
     options = list(arguments)
     number = options.pop(0) if options and not options[0].startswith("-") else "00"
     if number.zfill(2) not in lessons:
         stop(f"there is no lesson {number}; there are " + ", ".join(lessons) + ".")
+    return number.zfill(2), lessons[number.zfill(2)], options
+
+
+def lab(arguments):
+    number, path, options = choose_lesson(arguments)
     set_up()
     say("opening JupyterLab; Ctrl-C in this window ends it")
-    return run("-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", str(lessons[number.zfill(2)]), *options)
+    return run("-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", str(path), *options)
+
+
+def present(arguments):
+    number, path, options = choose_lesson(arguments)
+    set_up("present")
+    notes = ROOT / "slides" / f"{number}_notes.html"
+    if (ROOT / "tests/slides.py").exists():
+        made = subprocess.run([str(PYTHON), "-m", "tests.slides", number, "--notes"], cwd=str(ROOT),
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        if made.returncode == 0:
+            say(f"speaker notes, for a window of your own: {notes}")
+        else:
+            say(f"no speaker notes; 'python course.py slides {number} --notes' says why")
+    say(f"opening a copy of lesson {number} as slides; Ctrl-C in this window ends it")
+    for keys, what in PRESENTING_KEYS:
+        print(f"      {keys:<24}{what}", flush=True)
+    return run("-m", "tests.presenting", number, *options)
+
+
+def slides(arguments):
+    set_up()
+    return run("-m", "tests.slides", *arguments)
+
+
+def grade(arguments):
+    set_up()
+    return run("-m", "tests.grade", *arguments)
 
 
 def test(arguments):
@@ -223,9 +291,9 @@ def outputs(arguments):
 
 
 def setup(arguments):
-    if arguments:
-        stop("setup takes no arguments.")
-    set_up()
+    if not set(arguments) <= set(EXTRAS):
+        stop(f"setup takes nothing or some of {', '.join(EXTRAS)}, and was given: {' '.join(arguments)}.")
+    set_up(*arguments)
     return 0
 
 
@@ -261,7 +329,8 @@ def set_repo(arguments):
     return 0
 
 
-COMMANDS = {"lab": lab, "test": test, "demo": demo, "outputs": outputs, "setup": setup, "set-repo": set_repo}
+COMMANDS = {"lab": lab, "present": present, "slides": slides, "grade": grade, "test": test, "demo": demo,
+            "outputs": outputs, "setup": setup, "set-repo": set_repo}  # fmt: skip
 
 
 def main(arguments):

@@ -19,7 +19,7 @@ def start():
     plots.style()
     device = training.best_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    pace = "training takes seconds" if device.type == "cuda" else "everything runs in a minute or two on this device"
+    pace = "presenting: long trainings are short" if presenting() else expected_minutes()
     print(
         f"diffusion_lib {__version__} | device {device.type} ({name}) | torch {torch.__version__} | "
         f"Python {platform.python_version()} | {pace}"
@@ -27,8 +27,20 @@ def start():
     return device
 
 
+def expected_minutes():
+    """What a lesson takes from top to bottom, as it was measured: the fastest and the slowest, and where."""
+    import json
+    from importlib import resources
+
+    file = resources.files("diffusion_lib") / "assets" / "measured" / "lessons.json"
+    measured = json.loads(file.read_text(encoding="utf8"))
+    minutes = [seconds / 60 for seconds in measured["seconds"].values()]
+    threads = measured["machine"].rpartition(", ")[2]
+    return f"a lesson runs {min(minutes):.1f} to {max(minutes):.1f} minutes (measured with {threads})"
+
+
 def presenting():
-    """Whether `python course.py present` opened this lesson: then long trainings are short, and what stands in says so."""
+    """Whether `python course.py present` opened this lesson; then long trainings are short, and say what stands in."""
     import os
 
     return os.environ.get("COURSE_PRESENTING", "") not in ("", "0")

@@ -8,6 +8,7 @@ small part of the same thing live. To make them again:
     python -m diffusion_lib.measured guidance      # fidelity and diversity against the scale of guidance
     python -m diffusion_lib.measured latent        # cost and quality of diffusion in pixels and in latents
     python -m diffusion_lib.measured text          # masked diffusion and left to right, on sums and on English
+    python -m diffusion_lib.measured minute        # lesson 04's minute of training, for where nobody can wait for it
 """
 
 import argparse
@@ -28,8 +29,9 @@ import torch
 
 from . import __version__, data, guidance, metrics, pretrained, samplers, tokens
 from .costs import multiply_adds
+from .forward import noise_like
 from .schedules import Linear
-from .training import autocast, best_device, half_precision
+from .training import EMA, autocast, best_device, half_precision, to_device, train
 
 
 def committed(name, ending, what):
@@ -126,6 +128,41 @@ def headline(device, seeds, progress, n=300, steps=50, eta=0.5):
 def mean_and_worst(values, key):
     """Mean over the seeds, and the worst of them: the lowest accuracy, the highest distance."""
     return {"mean": round(statistics.mean(values), 3), "worst": min(values) if key == "accuracy" else max(values)}
+
+
+LOOKS = (0.03, 0.08, 1 / 6, 0.28, 5 / 12, 0.55, 0.75)  # when lesson 04 looks at its run, as shares of the time
+
+
+def minute(device, seeds, progress, seconds=60):
+    """Lesson 04's minute of training with its looks at the run, from the first of the seeds.
+
+    Returns:
+        dict: "looks", for each its seconds, step, and the held-out loss of the raw weights and of their average; and
+        "pictures": {"raw", "average"}: uint8 (looks, 10, 1, 28, 28), one sample of each class, always from one noise.
+    """
+    model = to_device(pretrained.new_digits_model(seeds[0]), device)
+    batches = data.Batches(*(value.to(device) for value in data.digits("train")), pretrained.BATCH_SIZE, seed=seeds[0])
+    held_out, label = (value[:100].to(device) for value in data.digits("held_out"))
+    t, noise = (torch.arange(100) + 0.5) / 100, noise_like(held_out, torch.Generator().manual_seed(3))
+    ema, looks, pictures = EMA(model), [], {"raw": [], "average": []}
+
+    @torch.no_grad()
+    def look(done):
+        seen = {"seconds": round(done.seconds, 1), "step": done.step}
+        for name in pictures:
+            seen[f"{name} loss"] = round(model.loss(held_out, t, noise, label=label).mean().item(), 4)
+            samples = pretrained.sample_digits(model, torch.arange(10, device=device), steps=10)
+            pictures[name].append(((samples.cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+            ema.swap()
+        looks.append(seen)
+        progress(str(seen))
+
+    dtype = half_precision(device)
+    for done in train(model, batches, pretrained.digits_loss, seconds=seconds, ema=ema, dtype=dtype, seed=seeds[0]):
+        if len(looks) < len(LOOKS) and done.seconds > LOOKS[len(looks)] * seconds:
+            look(done)
+    look(done)
+    return {"seed": seeds[0], "looks": looks, "pictures": {k: torch.stack(v).numpy() for k, v in pictures.items()}}
 
 
 SAMPLERS = {  # name: (function of samplers, options), in the order of the lessons
@@ -482,18 +519,20 @@ def fidelity_and_distance(real, generated):
 def main(arguments=None):
     """Make results again: python -m diffusion_lib.measured NAME."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("name", choices=["headline", "calls", "guidance", "latent", "text"])
+    parser.add_argument("name", choices=["headline", "calls", "guidance", "latent", "text", "minute"])
     parser.add_argument("--seeds", type=int, help="number of seeds; 5 for the headline, else 3")
     parser.add_argument("--folder", type=Path, default=Path(str(resources.files("diffusion_lib"))) / "assets/measured")
     options = parser.parse_args(arguments)
     device = best_device()
     measures = {"headline": headline, "calls": calls, "guidance": guidance_scales, "latent": latent, "text": text}
-    measure = measures[options.name]
+    measure = (measures | {"minute": minute})[options.name]
     begin = time.perf_counter()
     seeds = options.seeds or (5 if options.name == "headline" else 3)
     result = measure(device, range(seeds), partial(print, flush=True))
     result = circumstances(device) | {"took_seconds": round(time.perf_counter() - begin)} | result
     path = options.folder / f"{options.name}.json"
+    if pictures := result.pop("pictures", None):
+        write_pictures(path.with_suffix(".npz"), pictures)
     write(path, result)
     print(f"wrote {path}")
 

@@ -195,10 +195,10 @@ def is_check(node):
 
 @rule
 def opening(notebook, path):
-    """Title, promise and badge, then objectives, prerequisites and minutes."""
+    """Title, promise and badges, then objectives, prerequisites and minutes."""
     first = notebook["cells"][0] if notebook["cells"] else None
     if not first or first["cell_type"] != "markdown":
-        yield None, "the first cell is not markdown; begin with `# NN · Title`, the promise and the Colab badge"
+        yield None, "the first cell is not markdown; begin with `# NN · Title`, the promise and the badges"
         return
     text = first["source"]
     titles = re.findall(r"^# (.*)$", text, flags=re.MULTILINE)
@@ -211,9 +211,13 @@ def opening(notebook, path):
     elif re.search(r"[.!?]\s+[A-Z]", promises[0]):
         yield 1, "the promise under the title has more than one sentence; leave the best"
     slug = repository(path).removeprefix("https://github.com/")
-    badge = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name}"
-    if f"({badge})" not in text and f'"{badge}"' not in text:
-        yield 1, f"no Colab badge that links to {badge}; `python course.py set-repo` rewrites badges"
+    file = f"{slug}/blob/main/notebooks/{path.name}"
+    for place, link in {
+        "Colab": f"https://colab.research.google.com/github/{file}",
+        "Kaggle": f"https://kaggle.com/kernels/welcome?src=https://github.com/{file}",
+    }.items():
+        if not re.search(rf"\[!\[Open in {place}\]\([^()\s]+\)\]\({re.escape(link)}\)", text):
+            yield 1, f"no badge 'Open in {place}' that links to {link}; `python course.py set-repo` rewrites links"
     intro = text
     if len(notebook["cells"]) > 1 and notebook["cells"][1]["cell_type"] == "markdown":
         intro += "\n\n" + notebook["cells"][1]["source"]
@@ -386,6 +390,16 @@ def slide_size(notebook, path):
 
 def slide_type(cell):
     return cell["metadata"].get("slideshow", {}).get("slide_type")
+
+
+def live_minutes(notebook):
+    """{section: minutes} by the speaker notes of each `## ` section: the first number in a note's last sentence."""
+    found = {}
+    for title, cells in sections(notebook):
+        notes = [notebook["cells"][k - 1] for k in cells if slide_type(notebook["cells"][k - 1]) == "notes"]
+        ends = [NOTE_ENDS.search(note["source"]) for note in notes]
+        found[title] = sum(int(re.match(r"\d+", end[0])[0]) for end in ends if end)
+    return found
 
 
 def shown_slides(notebook):

@@ -1,10 +1,12 @@
 """Runs the lessons and stores what they print and show: `python course.py outputs [NN ...]`.
 
     python -m tests.store_outputs [NN ...] [--timings FILE]
+    python -m tests.store_outputs [NN ...] --presenting FILE
 
 What is stored is what a reader on GitHub can use and nbval can compare: no progress bars, no time stamps, no widget
 state, and a line of text where a widget was. A cell tagged `figure:NAME` also writes its picture to figures/NAME.png.
 Without lesson numbers the demo's picture and film are written as well. A lesson that fails keeps its old file.
+With --presenting nothing is stored but the seconds that a lesson and its longest cell take in front of people.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from base64 import b64decode
 from pathlib import Path
@@ -23,6 +26,7 @@ from tqdm import tqdm
 
 from diffusion_lib.measured import circumstances
 from diffusion_lib.training import best_device
+from tests import run_lesson
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_SECONDS = 300
@@ -134,16 +138,34 @@ def store(path, figure_folder):
     return seconds, complaints
 
 
+def presented(paths):
+    """Seconds of each lesson, and of its longest cell, when it is run as it is presented."""
+    seconds, longest = {}, {}
+    for path in tqdm(paths, unit="lesson", disable=None):
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder)
+            notebook, _ = run_lesson.start(path, scratch / "run.ipynb", scratch, COURSE_PRESENTING="1")
+        taken = [cell.metadata.seconds for cell in notebook.cells if "seconds" in cell.metadata]
+        seconds[path.name[:2]], longest[path.name[:2]] = round(sum(taken), 1), round(max(taken), 1)
+        tqdm.write(f"{path.name}: {sum(taken):.1f} s, longest cell {max(taken):.1f} s")
+    return {"seconds": seconds, "longest_cell": longest}
+
+
 def main(arguments=None, root=ROOT):
     parser = argparse.ArgumentParser(prog="python course.py outputs", description=__doc__.split("\n")[0])
     parser.add_argument("lessons", nargs="*", metavar="NN", help="lesson numbers; all lessons if none is given")
     parser.add_argument("--timings", type=Path, metavar="FILE", help="write machine, date and seconds as JSON")
+    parser.add_argument("--presenting", type=Path, metavar="FILE", help="only time the lessons as they are presented")
     options = parser.parse_args(arguments)
     paths = {path.name[:2]: path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
     chosen = [number.zfill(2) for number in options.lessons] or list(paths)
     if unknown := [number for number in chosen if number not in paths]:
         parser.error(f"no lesson {', '.join(unknown)}; there are {', '.join(paths)}")
 
+    if options.presenting:
+        result = circumstances(best_device()) | presented([paths[number] for number in chosen])
+        write(options.presenting, (json.dumps(result, indent=1) + "\n").encode())
+        return 0
     timings, failed = {}, []
     for number in (bar := tqdm(chosen, unit="lesson", disable=None)):
         bar.set_description(paths[number].stem)

@@ -1240,6 +1240,7 @@ def test_every_public_function_is_in_the_table():
         "classifier": "a device",
         "circumstances": "a device",
         "headline": "the command's choices",
+        "minute": "the command's choices",
         "broadcasts": "two shapes",
         "calls": "the command's choices",
         "guidance_scales": "the command's choices",

@@ -249,3 +249,29 @@ def test_a_small_bench_measures_every_scale(monkeypatch):
     assert asked == [(*way, seed) for way in ways for seed in (0, 1)]
     assert {key: results["rows"][0][key] for key in results["floor"]} == results["floor"]  # seed 0 are those digits
     assert [row["where"] for row in results["rows"]] == ["everywhere"] * 4 + ["interval"] * 2
+
+
+def test_the_recorded_minute_is_lesson_04_s():
+    """What stands in when the lesson is presented: eight looks, the digits legible at the end."""
+    results, pictures = measured.read("minute"), measured.read_pictures("minute")
+    looks = results["looks"]
+    assert len(looks) == len(measured.LOOKS) + 1 and results["machine"]
+    wanted = [60 * share for share in (*measured.LOOKS, 1)]
+    assert all(share <= look["seconds"] < share + 4 for share, look in zip(wanted, looks)), looks
+    steps, losses = ([look[key] for look in looks] for key in ("step", "average loss"))
+    assert steps == sorted(steps) and steps[-1] >= 200 and losses[0] > 0.4 and losses[-1] < 0.15
+    for name in ("raw", "average"):
+        assert pictures[name].shape == (8, 10, 1, 28, 28)
+    last = pictures["average"][-1]
+    assert pretrained.classifier()(last).argmax(1).tolist() == list(range(10))
+
+
+def test_a_minute_is_looked_at_as_it_goes():
+    said = []
+    results = measured.minute(torch.device("cpu"), [3], said.append, seconds=0.01)
+    looks, pictures = results["looks"], results["pictures"]
+    assert len(said) == len(looks) == 2 and looks[0]["step"] == 1 and results["seed"] == 3
+    assert {*looks[0]} == {"seconds", "step", "raw loss", "average loss"} and 0.9 < looks[0]["average loss"] < 1.1
+    for name in ("raw", "average"):
+        assert pictures[name].shape == (2, 10, 1, 28, 28) and str(pictures[name].dtype) == "uint8"
+    assert pictures["raw"][0].std() > 1

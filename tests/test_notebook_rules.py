@@ -45,11 +45,17 @@ def test_lesson_keeps(path, rule):
 # A tiny repository whose lesson keeps all rules, and the ways to break it
 
 SET_UP = '#@title Set-up\nREPOSITORY = "https://github.com/owner/repo"'
-OPENING = """# 01 · Forward noising
+BADGES = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/owner/repo/blob/main/notebooks/01_forward.ipynb) "
+    "[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]"
+    "(https://kaggle.com/kernels/welcome?src=https://github.com/owner/repo/blob/main/notebooks/01_forward.ipynb)"
+)
+OPENING = f"""# 01 · Forward noising
 
 Watch a digit dissolve, and compute every stage of it in one line.
 
-[![Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/owner/repo/blob/main/notebooks/01_forward.ipynb)"""
+{BADGES}"""
 OBJECTIVES = """**You will be able to** add noise.
 
 **Before this lesson:** nothing.
@@ -127,8 +133,8 @@ def markdown(text, slide="slide"):
     return new_markdown_cell(text, metadata={"slideshow": {"slide_type": slide}})
 
 
-def code(source, *tags, outputs=(), **metadata):
-    metadata.update(slideshow={"slide_type": "fragment"}, tags=list(tags))
+def code(source, *tags, outputs=(), slide="fragment", **metadata):
+    metadata.update(slideshow={"slide_type": slide}, tags=list(tags))
     return new_code_cell(source, outputs=list(outputs), metadata=metadata)
 
 
@@ -141,16 +147,16 @@ PICTURE = new_output("display_data", {"text/plain": "<Figure>", "image/png": "/h
 CELLS = [
     markdown(OPENING),
     markdown(OBJECTIVES),
-    code(SET_UP, cellView="form", jupyter={"source_hidden": True}),
-    code("import torch\nfrom diffusion_lib.data import digits\n\n%matplotlib inline"),
+    code(SET_UP, slide="skip", cellView="form", jupyter={"source_hidden": True}),
+    code("import torch\nfrom diffusion_lib.data import digits\n\n%matplotlib inline", slide="skip"),
     markdown("## One jump\n\n$$x_t = \\alpha_t x_0$$\n\n```\n# no heading, [no link](nowhere)\n```"),
-    markdown("**Presenting:** *Ask them.*", "notes"),
+    markdown("**Presenting:** *Ask them. 10 minutes with the exercise.*", "notes"),
     code(BUILD, "build:forward.add_noise"),
     markdown("A picture, see [the film](../figures/film.png) and [more](https://example.org)."),
     code("show()", "figure:strip", outputs=[PICTURE, printed("share 0.97\n")]),
     markdown(EXERCISE),
     code(STUB, "exercise:01.1", outputs=[printed("01.1 not attempted yet.\n")]),
-    markdown(ANSWER, "-"),
+    markdown(ANSWER, "skip"),
     markdown(ENDING),
     markdown("## Further reading\n\nHo et al. 2020."),
 ]
@@ -242,7 +248,17 @@ BROKEN = [
         replaced(TITLE, "Watch a digit dissolve, and compute every stage of it in one line.", ""),
         "no promise",
     ),
-    ("opening", replaced(TITLE, "github/owner", "github/other"), "no Colab badge that links to https://colab"),
+    (
+        "opening",
+        replaced(TITLE, "github/owner", "github/other"),
+        "no badge 'Open in Colab' that links to https://colab",
+    ),
+    (
+        "opening",
+        replaced(TITLE, "com/owner", "com/other"),
+        "no badge 'Open in Kaggle' that links to https://kaggle.com",
+    ),
+    ("opening", replaced(TITLE, "Open in Kaggle", "Kaggle"), "no badge 'Open in Kaggle'"),
     ("opening", replaced(INTRO, "You will be able to", "Learn to"), "'You will be able to' is missing"),
     ("opening", replaced(INTRO, "Before this lesson", "Before"), "'Before this lesson' is missing"),
     ("opening", replaced(INTRO, "| 0.5 |", "| |"), "no Minutes"),
@@ -272,7 +288,15 @@ BROKEN = [
     ("code_size", source(FIGURE, "x ="), "does not parse"),
     ("slides", metadata(BETWEEN, slideshow={}), "slide_type is None"),
     ("slides", deleted(NOTES), "section 'One jump' has no notes cell"),
-    ("slides", source(NOTES, "*Ask them.*"), "a note does not begin with '**Presenting:** '"),
+    ("slides", source(NOTES, "*Ask them. 5 minutes.*"), "a note does not begin with '**Presenting:** '"),
+    ("slides", replaced(NOTES, "10 minutes with the exercise", "Soon"), "a note does not end with its minutes"),
+    ("slide_size", metadata(TITLE, slideshow={"slide_type": "fragment"}), "the first cell is not a slide"),
+    ("slide_size", metadata(FIGURE, slideshow={"slide_type": "skip"}), "code that is not shown does not run in a show"),
+    ("slide_size", metadata(SECTION, slideshow={"slide_type": "subslide"}), "a heading begins a slide"),
+    ("slide_size", metadata(EXERCISE_AT, slideshow={"slide_type": "-"}), "a heading begins a slide or subslide"),
+    ("slide_size", metadata(ANSWER_AT, slideshow={"slide_type": "-"}), "an answer that folds open is shown"),
+    ("slide_size", metadata(BETWEEN, slideshow={"slide_type": "-"}), "a second code cell on one slide"),
+    ("slide_size", source(BETWEEN, "word " * 91), "91 words on the slide that begins here, at most 90"),
     ("known_tags", tagged(FIGURE, "figures:strip"), "unknown tag 'figures:strip'"),
     ("known_tags", tagged(FIGURE, "nbval-ignore-outputs"), "unknown tag 'nbval-ignore-outputs'"),
     ("known_tags", tagged(BUILT, "build:add_noise"), "unknown tag 'build:add_noise'"),
@@ -322,6 +346,8 @@ BROKEN = [
 
 # What comes close to breaking a rule and does not
 FINE = [
+    ("slide_size", source(BETWEEN, "word " * 89 + "$a b c d$ `some code here`")),
+    ("slides", replaced(NOTES, "10 minutes with the exercise", "Then 3 minutes")),
     ("code_size", source(STUB_AT, "x = 1\n" * 45)),
     ("run_in_order", lambda notebook, cells: notebook.cells.append(code("y", "raises-exception", outputs=[ERROR]))),
     ("build_then_import", built("V = Target('v', 1)", "build:forward.V")),

@@ -296,6 +296,7 @@ def test_every_link_to_the_repository_is_the_one_in_pyproject():
         assert set(links) == {slug}, path.name
     for path in notebooks:
         assert REPOSITORY in code_of(path), f"the set-up cell of {path.name} does not name {REPOSITORY}"
-        badge = f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/"
-        assert f"{badge}{path.name}" in path.read_text(encoding="utf-8"), path.name
-        assert f"{badge}{path.name}" in readme, f"README.md has no Colab badge for {path.name}"
+        file, text = f"{slug}/blob/main/notebooks/{path.name}", path.read_text(encoding="utf-8")
+        badge = f"https://colab.research.google.com/github/{file}"
+        assert badge in text and badge in readme, f"no Colab badge for {path.name}, in it or in README.md"
+        assert f"https://kaggle.com/kernels/welcome?src=https://github.com/{file}" in text, path.name

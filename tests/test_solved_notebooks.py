@@ -1,17 +1,20 @@
 """Every lesson with its exercises solved: the solution that a reader can unfold stands in place of the stub, the whole
 lesson runs, every exercise is told to be correct, and every widget draws at both ends and in the middle of its
-controls.
+controls. It runs in a plain folder, with diffusion_lib installed and without network; test_anywhere.py says what else.
 """
 
 import ast
-import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+
+from tests import run_lesson
+from tests.test_anywhere import ORDER, SHUFFLED
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -120,25 +123,46 @@ def test_every_exercise_has_a_solution_for_its_stub(path):
     solved_notebook(path)
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with diffusion_lib as pip installs it."""
+    checkout, target = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("installed")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    shutil.copytree(ROOT / "diffusion_lib", checkout / "diffusion_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        target,
+        checkout,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_a_solved_lesson_runs_and_is_told_to_be_correct(path, tmp_path):
+@pytest.mark.parametrize("path", SHUFFLED, ids=lambda path: path.stem)
+def test_a_solved_lesson_runs_in_a_plain_folder_and_is_told_to_be_correct(path, installed, tmp_path, record_property):
+    record_property("order", ORDER)
     notebook, numbers = solved_notebook(path)
-    moved = move_widgets(notebook)
-    folder = tmp_path / "notebooks"
-    shutil.copytree(path.parent, folder, ignore=shutil.ignore_patterns(".*"))
-    environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
-    client = NotebookClient(
-        notebook,
-        timeout=180,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        coalesce_streams=True,
+    moved = [notebook.cells.index(cell) for cell in move_widgets(notebook)]
+    plain = tmp_path / "plain folder"
+    plain.mkdir()
+    nbformat.write(notebook, plain / path.name)
+    notebook, probe = run_lesson.start(plain / path.name, tmp_path / "run.ipynb", tmp_path, [installed])
+    assert Path(probe["library"]) == installed / "diffusion_lib"
+    assert "no network" in probe["network"]
+    assert {file.name for file in plain.iterdir()} <= {path.name, "written_by_the_probe"}, (
+        "the lesson left files behind"
     )
-    client.execute(env=environment)
     for k, number in numbers.items():
         text = "".join(o.text for o in notebook.cells[k].outputs if o.get("name") == "stdout")
         assert f"{number} correct" in text, f"exercise {number} says: {text}"
-    for cell in moved:
-        assert pictures(cell) >= 3, f"{pictures(cell)} pictures from {cell.source}"
+    for k in moved:
+        assert pictures(notebook.cells[k]) >= 3, f"{pictures(notebook.cells[k])} pictures from cell {k + 1}"
