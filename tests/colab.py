@@ -1,9 +1,9 @@
 """Colab on this machine: its versions of what a lesson meets first, over the environment that the tests run in.
 
 colab_versions.json has Colab's own list. A layer with the packages it calls `simulated` (25 MB from the package index)
-lies over this environment, so torch is the one that is here already: Colab's own is 0.5 GB with 2.5 GB of CUDA behind
-it. To test against that too, install the whole list and pytest somewhere, best with Colab's Python, and name that:
-COLAB_PYTHON=/there/bin/python.
+lies over this environment, so torch is the one that is here already: Colab's own brings gigabytes of CUDA along. To
+test against that too, install the whole list and pytest somewhere, best with Colab's Python, and name it; then every
+lesson is run: COLAB_PYTHON=/there/bin/python python -m pytest tests/test_colab.py
 """
 
 import json
@@ -54,7 +54,7 @@ def build(folder):
     done = subprocess.run([*pip, *patience, *names], capture_output=True, text=True)
     if done.returncode:
         unreachable = any(sign in done.stderr for sign in course.NETWORK_SIGNS)
-        raise NoIndex(done.stderr[-500:]) if unreachable else RuntimeError(done.stderr[-4000:])
+        raise NoIndex(done.stderr.splitlines()[-1]) if unreachable else RuntimeError(done.stderr[-4000:])
     return python
 
 

@@ -20,10 +20,11 @@ notebook. If that is untouched or not there and the student's cell passes someth
 Not the whole lesson is run, but for each exercise, in an empty namespace and in the order of the notebook: the set-up
 cell, cells of nothing but imports, cells with a star import or a magic, the cells that define or change the names which
 the exercise's cell uses (and what those need in turn; the nearest definition above wins, else the first one below), and
-the cell. So no exercise can spoil another, and nothing is found out about names that only exist as text (exec, eval),
-or about settings that a cell makes elsewhere (torch.set_num_threads). An error in a cell on the way is noted and the
-exercise is tried all the same. `check` itself is silent meanwhile; afterwards the grader asks the library for its
-verdict, with a fixed seed. Lines that begin with !, %pip or %conda are not run, and no cell of %%bash and the like.
+at last the exercise's cell. Of a cell that is still as the course has it only the statements in question are run. So no
+exercise spoils another, and no training is waited for. What this cannot see are names that exist only as text (exec,
+eval) and settings of other modules (torch.set_num_threads). An error in a cell on the way is noted, and the exercise is
+tried all the same. `check` is silent meanwhile; afterwards the grader asks the library for its verdict, with a fixed
+seed. Lines that begin with !, %pip or %conda are not run, and no cell of %%bash and the like.
 
 Students' code runs in a kernel of its own for each notebook, in an empty folder, with a time limit, and nowhere else,
 but with your rights: to grade people whom you do not trust, do it in a container or on an account of its own. Nor is
@@ -150,7 +151,7 @@ def look_at(place, source, tags):
     source = re.sub(r"\A(\s*)%%(time|capture)\b.*", r"\1", source)
     source = re.sub(r"^([ \t]*)%time[ \t]+(?=\S)", r"\1", source, flags=re.MULTILINE)
     source = re.sub(r"^([ \t]*)(!|%(pip|conda|mamba|uv|sx|system|timeit)\b).*", r"\1pass", source, flags=re.MULTILINE)
-    numbers = {tag.removeprefix("exercise:") for tag in tags if tag.startswith("exercise:")}
+    numbers = {tag.removeprefix("exercise:") for tag in tags if re.fullmatch(r"exercise:\d\d\.\d+", tag)}
     cell = Cell(place, source, numbers, skipped=skipped)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -181,6 +182,7 @@ def read_names(code, cell):
         elif isinstance(name, types.CodeType):
             read_inner_names(name, cell)
     cell.needs_later -= cell.binds
+    cell.needs.discard("check")  # a namespace starts with one
 
 
 def read_inner_names(code, cell):
@@ -318,7 +320,7 @@ def begin():
 
     library.verdict, library.find, library.Untouched = exercises.verdict, exercises.find, exercises.Untouched
     exercises.check = lambda number, answer: None
-    base.update(get_ipython().user_ns)
+    base.update(get_ipython().user_ns, check=exercises.check)
     sys.stdout = sys.stderr = Silence(open(os.devnull, "wb"), encoding="utf-8", errors="replace")
     for descriptor in (1, 2):
         os.dup2(sys.stdout.fileno(), descriptor)
@@ -365,7 +367,10 @@ def last_error():
 
 
 def message(error):
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    try:
+        text = str(error.msg if isinstance(error, SyntaxError) else error)
+    except Exception:  # an error of the student's own making
+        text = ""
     return f"{type(error).__name__}: {text[:LONGEST_MESSAGE]}" if text else type(error).__name__
 
 
@@ -381,8 +386,9 @@ def where(error, namespace):
     own = [(file, line) for file, line in frames if file == frames[0][0]]
     if own:
         return {"line": own[-1][1], "text": linecache.getline(*own[-1]).strip(), "statement": own[0][1]}
-    line = getattr(error, "lineno", None)
-    return {"line": line, "text": (getattr(error, "text", None) or "").strip(), "statement": line}
+    if not isinstance(error, SyntaxError):
+        return {"line": None, "text": "", "statement": None}
+    return {"line": error.lineno, "text": (error.text or "").strip(), "statement": error.lineno}
 
 
 # ---- the kernel, from outside
@@ -452,10 +458,9 @@ class Kernel:
             return reply
         self.manager.interrupt_kernel()
         reply = self.reply_to(asked, GRACE_SECONDS)
-        place = {}
-        if reply is not None:  # it says where it was
-            said = self.answer_in(reply)
-            place = said or self.answer_in(self.request("", GRACE_SECONDS, "last_error()")) or {}
+        if reply is not None and reply["status"] == "error":  # it says where it was
+            reply = self.request("", GRACE_SECONDS, "last_error()")
+        place = (reply and self.answer_in(reply)) or {}
         self.stop()  # threads of the cell, and interrupts that it swallowed, must not reach what comes next
         raise Stopped("time", place.get("line"), place.get("text", ""))
 
@@ -555,7 +560,7 @@ def grade_exercise(kernel, cells, number, expression, stopped):
                 continue
             try:
                 if error := kernel.run(cells[j].code):
-                    failed.append(f"Cell {cells[j].place} stops with {error['said']}.")
+                    failed.append(f"Cell {cells[j].place} stops with {error['said'].rstrip('.')}.")
             except Stopped as stop:
                 stopped[j] = (stop.status, why(stop, f"Cell {cells[j].place}", kernel.seconds))
                 if j in needs:
@@ -730,8 +735,8 @@ def main(arguments=None):
                 try:
                     with Kernel(options.seconds) as kernel:
                         entry["exercises"] = grade(readable[k], kernel, bar.update)
-                except RuntimeError as error:
-                    entry["error"] = f"The grader failed: {error}."
+                except Exception as error:  # the others are graded all the same
+                    entry["error"] = f"The grader failed: {message(error)}."
                 entry["seconds"] = round(time.perf_counter() - start, 1)
             tqdm.write("\n".join(table(entry, width)) + "\n")
             store()

@@ -7,6 +7,7 @@ stand-ins that write down how they were called, so no test here installs anythin
 import ast
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,8 @@ sys.exit({code})
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A copy of the repository's top level."""
-    for name in ("course.py", "requirements.txt", "constraints.txt", "pyproject.toml"):
+    requirements = [path.name for path in ROOT.glob("requirements*.txt")]
+    for name in ("course.py", "constraints.txt", "pyproject.toml", *requirements):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "notebooks").mkdir()
     for name in ("00_start.ipynb", "03_network.ipynb"):
@@ -64,9 +66,9 @@ def calls(folder, course, monkeypatch):
         package.mkdir()
         (package / "__init__.py").touch()
         (package / "__main__.py").write_text(RECORDER.format(log=str(log), name=name, code=code))
-    for package, module in (("diffusion_lib", "__main__"), ("tests", "store_outputs")):
-        (folder / package).mkdir()
-        (folder / package / f"{module}.py").write_text(RECORDER.format(log=str(log), name=package, code=0))
+    for name in ("diffusion_lib/__main__", "tests/store_outputs", "tests/slides", "tests/grade", "tests/presenting"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(RECORDER.format(log=str(log), name=name, code=0))
     monkeypatch.setattr(course, "has_nvidia_gpu", lambda: False)
     monkeypatch.setattr(course.platform, "system", lambda: "Linux")
 
@@ -102,10 +104,11 @@ def test_help_names_every_command(folder, course, arguments):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["labb"], "there is no command 'labb'; there are lab, test, demo"),
+        (["labb"], "there is no command 'labb'; there are lab, present, slides"),
         (["lab", "07"], "there is no lesson 07; there are 00, 03"),
         (["lab", "seven"], "there is no lesson seven"),
-        (["setup", "now"], "setup takes no arguments"),
+        (["present", "07"], "there is no lesson 07; there are 00, 03"),
+        (["setup", "present", "now"], "setup takes nothing or some of present, browser, and was given: present now"),
     ],
 )
 def test_wrong_commands_end_in_one_paragraph_before_anything_is_made(folder, course, arguments, words):
@@ -205,6 +208,55 @@ def test_set_up_installs_once_and_again_when_something_changed(folder, course, c
     assert calls() == []
 
 
+@pytest.mark.parametrize("command, extra", [(["present"], "present"), (["setup", "browser"], "browser")])
+def test_extras_are_installed_once_and_do_not_disturb_the_rest(folder, course, calls, command, extra):
+    def made():
+        return [call[call.index("-r") + 1] for call in calls() if call[0] == "pip" and "-r" in call]
+
+    own = f"requirements-{extra}.txt"
+    course.main(command)
+    assert made() == ["requirements.txt", own]
+    course.main(command)
+    course.main(["test"])
+    assert made() == []
+    for name in course.EXTRAS[extra]:
+        with open(folder / name, "a") as file:
+            file.write("# changed\n")
+        course.main(["test"])
+        assert made() == []
+        course.main(command)
+        assert made() == [own], name
+    with open(folder / "constraints.txt", "a") as file:
+        file.write("# changed\n")
+    course.main(["test"])
+    assert made() == ["requirements.txt"]
+    course.main(command)
+    assert made() == [own]
+
+
+def test_extras_that_failed_are_tried_again(course, calls, monkeypatch):
+    monkeypatch.setenv("FAIL", "requirements-present.txt")
+    monkeypatch.setenv("SAYS", "No matching distribution found")
+    with pytest.raises(SystemExit) as error:
+        course.main(["present"])
+    assert "pip could not install what requirements-present.txt names" in paragraph(error)
+    assert "tests/presenting" not in str(calls())
+    monkeypatch.delenv("FAIL")
+    course.main(["setup", "present"])
+    (again,) = calls()
+    assert again[-4:] == ["-r", "requirements-present.txt", "-c", "constraints.txt"]
+
+
+def test_every_extra_names_the_files_it_reads_and_its_packages_are_pinned(course):
+    pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    for extra, names in course.EXTRAS.items():
+        lines = [line for name in names for line in (ROOT / name).read_text().splitlines()]
+        wanted = [line.split("#")[0].strip() for line in lines]
+        assert {f"requirements-{extra}.txt", *(line[3:] for line in wanted if line[:3] == "-r ")} == set(names)
+        packages = {re.split("[<>=]", line)[0] for line in wanted if line and line[:3] != "-r "}
+        assert packages and packages <= pinned
+
+
 def test_set_up_respects_pip_settings_and_is_short_in_ci(course, calls, monkeypatch):
     monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "60")
     monkeypatch.setenv("PIP_RETRIES", "0")
@@ -294,9 +346,10 @@ def test_commands_pass_arguments_on_and_exit_codes_back(folder, course, calls):
     assert course.main(["test", "-k", "samplers", "-x"]) == 3
     assert calls() == [["pytest", "-k", "samplers", "-x"]]
     assert course.main(["demo", "--steps", "5"]) == 0
-    assert calls() == [["diffusion_lib", "--steps", "5"]]
-    assert course.main(["outputs", "03"]) == 0
-    assert calls() == [["tests", "03"]]
+    assert calls() == [["diffusion_lib/__main__", "--steps", "5"]]
+    for command, module in (("outputs", "store_outputs"), ("slides", "slides"), ("grade", "grade")):
+        assert course.main([command, "03", "-x"]) == 0
+        assert calls() == [[f"tests/{module}", "03", "-x"]]
     assert course.main(["setup"]) == 0
     assert calls() == []
 
@@ -314,6 +367,35 @@ def test_lab_opens_the_lesson(folder, course, calls, arguments, notebook, option
     assert course.main(["lab", *arguments]) == 0
     opened = [f"--ServerApp.root_dir={folder}", str(folder / "notebooks" / notebook), *options]
     assert calls()[-1] == ["jupyterlab", *opened]
+
+
+@pytest.mark.parametrize(
+    "arguments, number, options",
+    [([], "00", []), (["3", "--no-browser"], "03", ["--no-browser"]), (["--port=9000"], "00", ["--port=9000"])],
+)
+def test_present_builds_the_notes_and_shows_the_lesson(folder, course, calls, capfd, arguments, number, options):
+    course.set_up("present")
+    calls()
+    assert course.main(["present", *arguments]) == 0
+    assert calls() == [["tests/slides", number, "--notes"], ["tests/presenting", number, *options]]
+    said = capfd.readouterr().out
+    assert f"{number}_notes.html" in said and "Shift+Enter" in said
+
+
+def test_a_lesson_is_presented_without_notes_when_there_are_none(folder, course, calls, monkeypatch, capfd):
+    course.set_up("present")
+    calls()
+    monkeypatch.setenv("FAIL", "--notes")
+    monkeypatch.setenv("SAYS", "a formula is wrong")
+    assert course.main(["present", "3"]) == 0
+    assert calls()[-1] == ["tests/presenting", "03"]
+    shown = capfd.readouterr()
+    assert "course.py slides 03 --notes' says why" in shown.out and "a formula" not in shown.out + shown.err
+
+    (folder / "tests/slides.py").unlink()
+    assert course.main(["present", "3"]) == 0
+    assert calls() == [["tests/presenting", "03"]]
+    assert "notes" not in capfd.readouterr().out
 
 
 # set-repo

@@ -135,6 +135,8 @@ def test_of_the_cells_that_are_the_courses_own_only_single_statements_run(studen
     cells = grade.split(student(*(shown[k].source for k in demonstrations)), "00")
     assert cells and not any(part.checks for part in cells)
     (part,) = grade.statements(grade.look_at(7, "\n@cache\ndef f():\n    return 1\n\n\nprint(f())", []))
+    (shown,) = grade.statements(grade.look_at(8, "print(1)\nseen = check('00.1', right)", []))
+    assert not shown.checks
     assert (part.place, part.code, part.binds) == (7, "\n@cache\ndef f():\n    return 1\n", {"f"})
 
 
@@ -152,6 +154,7 @@ def test_of_the_cells_that_are_the_courses_own_only_single_statements_run(studen
         (b"[1, 2]", "not a notebook"),
         (b'{"nbformat": 3, "worksheets": []}', "format 3"),
         (b'{"nbformat": 4, "cells": 7}', "format 4"),
+        (b'{"nbformat": 5, "cells": []}', "format 5"),
         (b"x" * 1001, "MB, more than"),
     ],
 )
@@ -206,8 +209,8 @@ def test_what_happens_to_notebooks_on_the_way_does_not_matter(student, kernel):
         uses,  # below it: the helper
         SOLVED["01.2"],
         STUBS["01.3"],
-        "def check(number, answer):\n    raise SystemExit",
-        SOLVED["01.3"],
+        "def check(number, answer):\n    return lost",
+        "my_betas = None\n" + SOLVED["01.3"],
         renamed,
         SOLVED["01.5"] + "\nfor _ in range(10_000):\n    print('x' * 100_000)\nsurplus",
         helper,
@@ -217,7 +220,7 @@ def test_what_happens_to_notebooks_on_the_way_does_not_matter(student, kernel):
     assert statuses(results) == dict.fromkeys(SOLVED, "right"), results
     notes = [" ".join(result["notes"]) for result in results]
     assert "It uses cell 13, which stands below" in notes[0] and "cell 14" in notes[0]
-    assert "Cell 4 stops with" in notes[1]
+    assert "Cell 4 stops with UsageError: Line magic function `%broken` not found." in notes[1]
     assert "2 cells hold it, and the last one counts" in notes[2]
     assert "Graded is mine, which the cell passes to check, and not my_smallest_T" in notes[3]
     assert "After its answer the cell stops with NameError: name 'surplus'" in notes[4]
@@ -235,13 +238,20 @@ def test_a_wrong_copy_below_counts_and_a_new_definition_below_is_told(student, k
     )
 
 
+def test_an_error_that_cannot_be_printed_is_an_error(student, kernel):
+    odd = "class Odd(Exception):\n    def __str__(self):\n        return 1 / 0\n\n\nraise Odd\n"
+    result = grade.grade(student(IMPORTS, odd + SOLVED["01.1"]), kernel)[0]
+    assert (result["status"], result["said"]) == ("broken", "Odd (line 6: raise Odd)")
+
+
 def test_no_exercise_spoils_the_next(student, kernel):
     """Default types, seeds and patched functions of one exercise's cell are gone or do not matter in the next."""
     spoilt = (
         SOLVED["01.1"] + "\ntorch.set_default_dtype(torch.float64)\ntorch.manual_seed(7)\ntorch.set_grad_enabled(False)"
     )
-    results = grade.grade(student(IMPORTS, spoilt, *[SOLVED[number] for number in list(SOLVED)[1:]]), kernel)
-    assert statuses(results) == dict.fromkeys(SOLVED, "right"), results
+    asks = "\nassert torch.get_default_dtype() is torch.float32 and torch.is_grad_enabled()"
+    results = grade.grade(student(IMPORTS, spoilt, *[SOLVED[number] + asks for number in list(SOLVED)[1:]]), kernel)
+    assert statuses(results) == dict.fromkeys(SOLVED, "right") and not any(r["notes"] for r in results), results
 
 
 def test_a_verdict_is_not_what_the_cell_prints(student, kernel):
@@ -417,6 +427,7 @@ def test_a_class_is_graded_beside_a_broken_file(tmp_path, kernel, monkeypatch, c
     assert max(map(len, printed.splitlines())) <= 100, printed
     assert "\x1b" not in printed and "NOT GRADED  It is not JSON" in printed
     lines = [line.split() for line in printed.splitlines()]
+    assert printed.count("many words") < 20 and "many words ?[31m ...\n" in printed
     assert ["01.1", "right"] in lines and ["01.2", "untouched"] in lines
     assert ["01.1", "1", "2", "0", "0"] in lines and ["01.2", "1", "0", "1", "1"] in lines
     assert ["01.3", "0", "0", "0", "3"] in lines
@@ -440,7 +451,10 @@ def test_a_grader_that_fails_says_so_and_goes_on(tmp_path, monkeypatch, capsys):
     for name in ("a.ipynb", "b.ipynb"):
         (tmp_path / name).write_text(text(IMPORTS, STUBS["01.1"]))
     assert grade.main([str(tmp_path)]) == 1
-    assert capsys.readouterr().out.count("NOT GRADED  The grader failed: the kernel did not start (died).") == 2
+    assert (
+        capsys.readouterr().out.count("NOT GRADED  The grader failed: RuntimeError: the kernel did not start (died).")
+        == 2
+    )
 
 
 @pytest.mark.parametrize(

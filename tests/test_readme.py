@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffusion_lib import pretrained
+from tests.notebook_rules import live_minutes, read
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -23,9 +24,10 @@ def table_row(number):
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_each_lesson_has_its_row_with_the_measured_minutes(path):
     number = path.stem[:2]
-    link, _, _, minutes, _, badge = table_row(number)
-    title = json.loads(path.read_text(encoding="utf8"))["cells"][0]["source"]
-    title = ("".join(title)).split("\n")[0].removeprefix("# ")
+    link, _, _, live, minutes, _, badge = table_row(number)
+    notebook = read(path)
+    title = notebook["cells"][0]["source"].split("\n")[0].removeprefix("# ")
+    assert int(live) == sum(live_minutes(notebook).values())
     assert link == f"[{title}](notebooks/{path.name})"
     assert badge.endswith(f"/blob/main/notebooks/{path.name})")
     seconds = json.loads((MEASURED / "lessons.json").read_text(encoding="utf8"))["seconds"][number]

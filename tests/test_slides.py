@@ -30,9 +30,8 @@ def tree(page):
     return BeautifulSoup(re.sub(r"(?<=;base64,)[A-Za-z0-9+/=]+", "", page), "html.parser")
 
 
-def fetched(page):
+def fetched(soup):
     """Everything in a page that a browser would get from elsewhere."""
-    soup = tree(page)
     found = [tag[name] for tag in soup.find_all(True) for name in LOADS & set(tag.attrs)]
     found += [tag.get("href") or tag.get("xlink:href") or "" for tag in soup.find_all(LOADING_TAGS)]
     styles = [tag.get_text() for tag in soup.find_all("style")] + [tag["style"] for tag in soup.find_all(style=True)]
@@ -81,7 +80,7 @@ def lesson(request, folder):
 
 def test_a_hand_out_needs_nothing_from_outside_and_no_javascript(lesson):
     _, page, soup = lesson
-    assert fetched(page) == []
+    assert fetched(soup) == []
     assert [script.get_text() for script in soup("script")] == [slides.KEYS]
     assert not re.search(r"<[^>]+ on\w+=", page)
 
@@ -157,7 +156,7 @@ def test_notes_name_every_slide_and_add_up_the_minutes(lesson, folder):
     numbers = [row["id"] for row in notes.find_all(class_="row")]
     assert numbers == [card["id"] for card in soup.find_all("section") if card["id"].startswith("slide-")]
     assert all(row.find("li") for row in notes.find_all(class_="row"))
-    assert len(notes.find_all(class_="note")) == len(said) and fetched(page) == []
+    assert len(notes.find_all(class_="note")) == len(said) and fetched(notes) == []
 
 
 @pytest.mark.parametrize(
@@ -174,8 +173,8 @@ def test_notes_name_every_slide_and_add_up_the_minutes(lesson, folder):
     ],
 )
 def test_what_would_be_fetched_is_seen(harm):
-    assert fetched(f"<html><head></head><body>{harm}</body></html>")
-    assert not fetched('<img src="data:image/png;base64,aa"><a href="https://example.org">link</a>')
+    assert fetched(tree(f"<html><head></head><body>{harm}</body></html>"))
+    assert not fetched(tree('<img src="data:image/png;base64,aa"><a href="https://example.org">link</a>'))
 
 
 # A tiny course
@@ -308,6 +307,12 @@ def test_links_lead_to_the_hand_outs_that_there_are(course):
     links = [tag["href"] for tag in BeautifulSoup(built(course, "01"), "html.parser").main("a")]
     assert "02_second.html#More" in links and f"{code}notebooks/03_third.ipynb" in links
     assert 'id="More"' in (course / "slides" / "02_second.html").read_text(encoding="utf-8")
+
+
+def test_equal_headings_have_anchors_of_their_own(course):
+    save(course, "01_first", [cell("slide", "# 01 · First"), *[cell("slide", "### The same $x$") for _ in range(3)]])
+    ids = [tag["id"] for tag in BeautifulSoup(built(course, "01"), "html.parser").find_all("h3")]
+    assert ids[0] == "The-same-x" and len(set(ids)) == 3
 
 
 def test_notes_of_a_tiny_lesson(course):
