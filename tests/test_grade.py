@@ -239,9 +239,12 @@ def test_a_wrong_copy_below_counts_and_a_new_definition_below_is_told(student, k
 
 
 def test_an_error_that_cannot_be_printed_is_an_error(student, kernel):
-    odd = "class Odd(Exception):\n    def __str__(self):\n        return 1 / 0\n\n\nraise Odd\n"
-    result = grade.grade(student(IMPORTS, odd + SOLVED["01.1"]), kernel)[0]
-    assert (result["status"], result["said"]) == ("broken", "Odd (line 6: raise Odd)")
+    odd = "class Odd(Exception):\n    def __str__(self):\n        return 1 / 0\n\n\n"
+    result = grade.grade(student(IMPORTS, odd + "raise Odd\n" + SOLVED["01.1"]), kernel)[0]
+    assert result["status"] == "broken" and result["line"]
+    made = {}
+    exec(odd, made)
+    assert grade.message(made["Odd"]()) == "Odd"
 
 
 def test_no_exercise_spoils_the_next(student, kernel):
