@@ -35,16 +35,17 @@ SERVER_TROUBLE = re.compile(r"Traceback|\[IPKernelApp\] (ERROR|CRITICAL)|^\[[EC]
 
 @contextmanager
 def chromium():
-    """A browser, or a skip that says what to install."""
+    """A browser, or a skip that says what to install (a failure where BROWSER_REQUIRED is set)."""
+    give_up = pytest.fail if os.environ.get("BROWSER_REQUIRED") else pytest.skip
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        pytest.skip("playwright is not installed: run 'python course.py setup browser'")
+        give_up("playwright is not installed: run 'python course.py setup browser'")
     with sync_playwright() as playwright:
         program = os.environ.get("COURSE_BROWSER") or next(filter(None, map(shutil.which, PROGRAMS)), None)
         program = program or playwright.chromium.executable_path
         if not Path(program).exists():
-            pytest.skip(
+            give_up(
                 f"no browser: none of {', '.join(PROGRAMS)} is installed. Install one (Debian: apt install chromium), "
                 "run '.venv/bin/playwright install chromium', or set COURSE_BROWSER to a program's path"
             )

@@ -17,6 +17,7 @@ from IPython.display import clear_output
 from IPython.utils.capture import capture_output
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".venv" / "presenting"
 COMMAND_MODE = ".jp-Deck .jp-Notebook.jp-mod-commandMode:not(.jp-mod-readWrite) "
 SETTINGS = {
     "jupyterlab-slideshow/plugin": {"active": True},
@@ -113,7 +114,7 @@ def load_ipython_extension(shell):
 
 
 def main(arguments):
-    environment, options = prepare(arguments[0], ROOT / ".venv" / "presenting" / arguments[0])
+    environment, options = prepare(arguments[0], FOLDER / arguments[0])
     os.environ.update(environment)  # before JupyterLab is imported: it reads some of them at once
     from jupyterlab.labapp import main as jupyterlab
 

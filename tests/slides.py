@@ -4,15 +4,15 @@
 
 A hand-out is one HTML file that any browser shows without a network: formulas are MathML, pictures lie inside, nothing
 hangs on JavaScript, and it prints well, small slides several on a page. What begins a slide and what continues one says
-the notebook's slideshow metadata. What a talk skips folds away (set-up and imports are left out); hints and solutions
-stay folded. Speaker notes are not in it: --notes writes them to a second file, with the minutes added up.
+the notebook's slideshow metadata. What a talk skips is there for the reader, with a line beside it (set-up and imports
+are left out); hints and solutions are folded. Speaker notes are not in it: --notes writes them to a second file, with
+the minutes added up.
 """
 
 import argparse
 import functools
 import html
 import mimetypes
-import os
 import re
 import sys
 from base64 import b64encode
@@ -263,6 +263,7 @@ div.output { border-left: 3px solid var(--line); padding: .1em .8em; }
 table { border-collapse: collapse; margin: .8em 0; display: block; overflow-x: auto; }
 th, td { border: 1px solid var(--line); padding: .3em .7em; text-align: left; vertical-align: top; }
 details { margin: .6em 0; padding: .3em .8em; border: 1px solid var(--line); border-radius: 4px; }
+aside.more { margin: .8em 0; padding: .05em 0 .05em 1em; border-left: 3px solid #7db1d1; font-size: .94em; }
 summary { cursor: pointer; color: var(--blue); }
 blockquote { margin: .8em 0; padding-left: 1em; border-left: 3px solid var(--line); }
 nav { padding: 1rem 1.2rem; font-size: .9rem; line-height: 1.35; }
@@ -290,7 +291,6 @@ main { padding: 1rem; max-width: 66rem; }
   img { max-height: 110mm; break-inside: avoid; }
   pre, .highlight pre { max-height: none; white-space: pre-wrap; font-size: .76em; }
   table { display: table; }
-  details.more::details-content { content-visibility: visible; display: block; }
 }
 """
 KEYS = """
@@ -328,25 +328,13 @@ def title_of(notebook):
 
 
 def slide_body(slide, renderer):
-    """A slide's cells as HTML. Prose that a talk skips is folded, if it does not fold itself."""
-    parts, folded = [], []
-
-    def unfold():
-        if folded:
-            words = first_words(folded[0], 7)
-            parts.append(
-                f'<details class="more"><summary>{html.escape(words)}</summary>\n' + "\n".join(folded) + "</details>"
-            )
-            folded.clear()
-
+    """A slide's cells as HTML. What a talk skips is marked, but for hints and solutions, which fold themselves."""
+    parts = []
     for k, cell in slide.cells:
         made = renderer.render(k, cell)
         if slide_type(cell) == "skip" and slide.number and not cell["source"].startswith("<details"):
-            folded.append(made)
-        else:
-            unfold()
-            parts.append(made)
-    unfold()
+            made = f'<aside class="more" aria-label="not on the slide">\n{made}</aside>'
+        parts.append(made)
     return "\n".join(parts)
 
 
@@ -370,7 +358,8 @@ def hand_out(notebook, path, hand_outs):
         )
     nav = (
         f'<nav aria-label="Contents"><strong>{title}</strong><ol>{"".join(contents)}</ol>'
-        f'<p><a href="{address}">The notebook</a>, where you can run all of this.</p></nav>'
+        f'<p>Text beside a blue line is in <a href="{address}">the notebook</a> and not on the slides. '
+        "There you can run all of this.</p></nav>"
     )
     return page(title, nav + "\n<main>\n" + "\n\n".join(cards) + "\n</main>", script=KEYS)
 
@@ -456,8 +445,7 @@ def main(arguments=None, root=ROOT):
     except SlidesFailed as failure:
         print(failure)
         return 1
-    shown = os.path.relpath(folder)
-    print(f"{len(chosen)} hand-outs are in {shown}; open one in a browser, print it there for a PDF")
+    print(f"hand-outs written to {options.folder}: {len(chosen)}; open one in a browser, and print it there for a PDF")
     return 0
 
 

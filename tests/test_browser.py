@@ -166,7 +166,7 @@ def test_a_lesson_is_presented(show):
     page.wait_for_selector("#jp-menu-panel", state="visible")
     assert page.evaluate("document.body.dataset.jpDeckMode") is None
     show.press("Shift+P")
-    page.wait_for_selector("body[data-jp-deck-mode=presenting]")
+    page.wait_for_selector("body[data-jp-deck-mode=presenting]", state="attached")
     wait_until(lambda: here in show.seen(), "the show goes on where it was left")
 
 

@@ -106,6 +106,7 @@ def test_a_page_has_no_holes(page):
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+@pytest.mark.filterwarnings("ignore:Your element with mimetype")
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize(
     "output, complaint",

@@ -271,10 +271,11 @@ def test_what_is_a_slide_and_what_is_left_out(course):
     soup = BeautifulSoup(built(course, "1"), "html.parser")
     assert [card["id"] for card in soup.find_all("section")] == ["slide-1", "slide-2", "slide-3", "slide-4", "after-4"]
     assert "secret" not in soup.get_text() and "Whisper" not in soup.get_text()
-    folded = [
-        (fold.get("class"), fold.summary.get_text(), fold.find_parent("section")["id"]) for fold in soup("details")
+    assert [(fold.summary.get_text(), fold.find_parent("section")["id"]) for fold in soup("details")] == [
+        ("Hint", "slide-3")
     ]
-    assert folded == [(["more"], "You will be able to", "slide-1"), (None, "Hint", "slide-3")]
+    beside = [(" ".join(part.get_text().split()), part.find_parent("section")["id"]) for part in soup("aside")]
+    assert beside == [("You will be able to see.", "slide-1")]
     assert [item.get_text() for item in soup.nav("li")] == ["2A section of maths", "4Another", "Further reading"]
     assert soup.find(id="slide-3").header.get_text() == "A section of mathsslide 3"
     assert soup.find(id="slide-1").find("a", href="https://example.org/open").get_text() == "Open in Colab"
