@@ -1,7 +1,8 @@
 """Pictures for the lessons: image grids, strips, point clouds, loss curves, films.
 
-One style for all: large type, colours that a colour-blind reader can tell apart (Okabe and Ito 2008), nothing wider
-than nine inches. Lessons draw with matplotlib; what several of them draw is here.
+One style for all: large type, nothing wider than nine inches, and colours like those of Okabe and Ito (2008), moved
+until the first five differ for every kind of colour vision, and in grey (tests/test_reading.py measures it). Lessons
+draw with matplotlib; what several of them draw is here.
 """
 
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-SKY, YELLOW, GREY, BLACK = "#56B4E9", "#E69F00", "#7F7F7F", "#000000"
+BLUE, ORANGE, GREEN, PINK = "#0B5E92", "#B25008", "#14906A", "#CC79A7"
+SKY, YELLOW, GREY, BLACK = "#56B4E9", "#E69F00", "#484848", "#000000"
 COLORS = [BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY, BLACK]
 
 

@@ -84,6 +84,7 @@ def clean(notebook):
         if cell.cell_type != "code":
             continue
         kept = []
+        described = iter([alt] if isinstance(alt := cell.metadata.get("alt", []), str) else alt)
         for output in cell.outputs:
             if output.get("name") == "stderr":
                 lines = [line for line in re.split(r"[\r\n]+", output.text) if line.strip()]
@@ -94,6 +95,8 @@ def clean(notebook):
                 if PROGRESS.search(output.data.get("text/plain", "")):
                     continue
                 output = nbformat.v4.new_output("display_data", data={"text/html": WIDGET_NOTE})
+            if "image/png" in output.get("data", {}) and (text := next(described, "")):
+                output.metadata["image/png"] = {"alt": text}  # nbviewer and nbconvert look for it here
             kept.append(output)
         cell.outputs = kept
     return complaints

@@ -571,3 +571,16 @@ def test_a_figure_name_is_used_once():
         cell.metadata.tags = [f"figure:{name}"]
         with pytest.raises(store_outputs.LessonFailed, match="not a new name"):
             store_outputs.figures(nbformat.v4.new_notebook(cells=[cell]))
+
+
+def test_pictures_are_stored_with_their_alt_texts():
+    def cell(pictures, **metadata):
+        png = [nbformat.v4.new_output("display_data", data={"image/png": "iVBO"}) for _ in range(pictures)]
+        return nbformat.v4.new_code_cell("plot()", outputs=[*png, said], metadata=metadata)
+
+    said = nbformat.v4.new_output("stream", name="stdout", text="0.5\n")
+    one, two, none = cell(1, alt="A line."), cell(2, alt=["First.", "Second."]), cell(1)
+    store_outputs.clean(nbformat.v4.new_notebook(cells=[one, two, none]))
+    assert one.outputs[0].metadata == {"image/png": {"alt": "A line."}}
+    assert [o.metadata["image/png"]["alt"] for o in two.outputs[:2]] == ["First.", "Second."]
+    assert none.outputs[0].metadata == {} and none.outputs[1].text == "0.5\n"

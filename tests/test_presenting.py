@@ -29,7 +29,8 @@ def lesson():
         cell("markdown", "**Presenting:** *Ask.*", "notes"),
         cell("code", "runs", "-"),
         cell("code", "one / 0", "-"),
-        cell("code", "print('after', runs)", "fragment"),
+        cell("code", "runs.append('after the failure')", "-"),
+        cell("code", "print('shown', runs)", "fragment"),
     ]
     cells[2].update(outputs=[nbformat.v4.new_output("stream", text="old")], execution_count=3)
     return nbformat.v4.new_notebook(cells=cells)
@@ -39,7 +40,7 @@ def test_the_copy_shows_no_notes_and_has_not_run(lesson):
     copy = presenting.for_the_room(json.loads(nbformat.writes(lesson)))
     nbformat.validate(copy)
     assert [cell["metadata"]["slideshow"].get("slide_type") for cell in copy["cells"]] == [
-        "slide", "skip", "fragment", "fragment", "skip", None, None, "fragment"]  # fmt: skip
+        "slide", "skip", "fragment", "fragment", "skip", None, None, None, "fragment"]  # fmt: skip
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in copy["cells"] if "outputs" in cell)
     assert ["".join(cell["source"]) for cell in copy["cells"]] == [cell.source for cell in lesson.cells]
     assert all(cell["metadata"]["tags"] == ["kept"] for cell in copy["cells"])
@@ -55,8 +56,10 @@ def test_everything_lies_in_the_folder_and_is_made_anew(tmp_path):
     assert environment.pop("COURSE_PRESENTING") == "1"
     assert all(Path(value).parent == folder for value in environment.values())
     Path(options[-1]).write_text("changed in the show")
+    (folder / "workspaces").mkdir()
     (folder / "settings/jupyterlab-slideshow/plugin.jupyterlab-settings").write_text('{"active": false}')
     presenting.prepare("05", folder)
+    assert not (folder / "workspaces").exists()
     assert json.loads(Path(options[-1]).read_text())["cells"]
     setting = folder / "settings/jupyterlab-slideshow/plugin.jupyterlab-settings"
     assert json.loads(setting.read_text()) == {"active": True}
@@ -112,11 +115,11 @@ def test_a_cell_finds_those_above_it_run_once_and_in_silence(lesson, tmp_path, m
     client.wait_for_ready(timeout=60)
 
     def run(index):
-        """What a cell shows when it is run as JupyterLab runs it: texts, and errors by their names."""
+        """What a cell shows at the end, and all that it ever showed; errors by their names."""
         content = {"code": lesson.cells[index].source, "silent": False, "store_history": True, "stop_on_error": False}
         message = client.session.msg("execute_request", content, metadata={"cellId": lesson.cells[index].id})
         client.shell_channel.send(message)
-        shown = ""
+        shown = ever = ""
         while True:
             answer = client.get_iopub_msg(timeout=60)
             if answer["parent_header"].get("msg_id") != message["header"]["msg_id"]:
@@ -124,21 +127,19 @@ def test_a_cell_finds_those_above_it_run_once_and_in_silence(lesson, tmp_path, m
             kind, content = answer["msg_type"], answer["content"]
             if kind == "clear_output":
                 shown = ""
-            elif kind == "stream":
-                shown += content["text"]
-            elif kind in ("display_data", "execute_result"):
-                shown += content["data"]["text/plain"]
-            elif kind == "error":
-                shown += content["ename"] + "\n"
-            elif kind == "status" and content["execution_state"] == "idle":
-                return shown
+            text = content.get("text") or content.get("data", {}).get("text/plain") or content.get("ename", "")
+            shown, ever = shown + text, ever + text
+            if kind == "status" and content["execution_state"] == "idle":
+                return shown, ever
 
     try:
-        assert run(5) == "['widget']"  # the four above ran first, and nothing of theirs is shown
-        assert run(2).startswith("hidden text\n") and run(5) == "['widget', 'widget']"
-        assert re.search(r"6 of 6|1 of 1", shown := run(7)) and "ZeroDivisionError\n" in shown
-        assert "This cell above failed:\n\none / 0\n" in shown
-        assert shown.endswith("after ['widget', 'widget']\n")
+        progress = "".join(f"first the cells above that have not been run: {k} of 3\n" for k in (1, 2, 3))
+        assert run(5) == ("['widget']", progress + "['widget']")
+        shown, _ = run(2)
+        assert shown.startswith("hidden text\n") and run(5) == ("['widget', 'widget']",) * 2
+        progress = "first the cells above that have not been run: 1 of 2\n"
+        failed = progress + "ZeroDivisionErrorThis cell above failed:\n\none / 0\n\n"
+        assert run(8) == (failed + "shown ['widget', 'widget']\n",) * 2
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)
