@@ -72,6 +72,7 @@ def prepare(number, folder):
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
         "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),  # for tests.presenting
     }
     lesson = folder / "notebooks" / lessons[number].name
     return environment, [f"--ServerApp.root_dir={folder}", "--LabApp.custom_css=True", str(lesson)]

@@ -135,7 +135,7 @@ def test_a_lesson_is_presented(show):
     kinds = [cell["metadata"]["slideshow"]["slide_type"] for cell in lesson]
     shown = {k for k, kind in enumerate(kinds) if kind not in ("notes", "skip")}
     long = next(k for k in sorted(shown) if is_code(lesson[k]) and len(lesson[k]["source"]) > presenting_lines())
-    (controls,) = tagged({"cells": lesson}, "widget")
+    (controls,), (tall,) = tagged({"cells": lesson}, "widget"), tagged({"cells": lesson}, "figure:film_strip")
 
     assert show.seen() == [0] and show.active() == 0
     show.notebook.picture("first_slide")
@@ -151,9 +151,14 @@ def test_a_lesson_is_presented(show):
         seen |= set(now)
         if active == long:
             check_long_code(show, long)
+        if active == tall:
+            run_code(show, tall)
+            check_whole(show, show.notebook.cells.nth(tall).locator("img"))
         if active == controls:
-            run_controls(show, controls)
-        show.go("Space")
+            run_code(show, controls)
+            move_controls(show, controls)
+        before_a_note = kinds[active + 1 : active + 2] == ["notes"]
+        show.go("Space" if is_code(lesson[active]) or not before_a_note else "Shift+Enter")
     assert seen == shown, f"never seen: {shown - seen}"
     assert show.go("Shift+Space") < active
     assert shown >= set(show.seen())
@@ -184,23 +189,33 @@ def check_long_code(show, index):
     assert font >= show.page.viewport_size["height"] / 40
 
 
-def run_controls(show, index):
-    """Runs the cell inside its slide, where cells above have not been run, and moves its controls there."""
+def run_code(show, index):
+    """Runs the cell in its slide, whether or not cells above have been run. The slide stays."""
     before = show.seen()
     show.press("Shift+Enter")
     show.notebook.wait_for_cells(index)
     assert show.active() == index and show.seen() == before
-    widget = Widget(show.notebook, index)
-    figure = widget.below.locator("img")
+    show.notebook.check()
+
+
+def check_whole(show, figure):
+    """The figure lies in the window as a whole, is large, and the remote is beside it."""
     figure.wait_for()
+    show.page.wait_for_timeout(500)
+    box, window, remote = figure.bounding_box(), show.page.viewport_size, show.box(".jp-Deck-Remote")
+    assert 0 <= box["x"] and box["x"] + box["width"] <= remote["x"]
+    assert 0 <= box["y"] and box["y"] + box["height"] <= window["height"]
+    assert box["width"] > window["width"] / 2 or box["height"] > window["height"] / 3
+
+
+def move_controls(show, index):
+    before = show.seen()
+    widget = Widget(show.notebook, index)
     widget.settled()
     show.notebook.picture("controls_before")
     widget.move_everything()
     show.notebook.picture("controls_after")
-    box, window, remote = figure.bounding_box(), show.page.viewport_size, show.box(".jp-Deck-Remote")
-    assert box["width"] > window["width"] / 3
-    assert 0 <= box["x"] and box["x"] + box["width"] <= remote["x"]
-    assert 0 <= box["y"] and box["y"] + box["height"] <= window["height"]
+    check_whole(show, widget.below.locator("img"))
     assert show.active() == index and show.seen() == before
     show.notebook.cells.nth(index).focus()
 

@@ -25,7 +25,11 @@ def lesson():
         cell("markdown", "# Title", "slide"),
         cell("code", "import ipywidgets\nfrom IPython.display import display\none, runs = 1, []", "skip"),
         cell("code", "runs.append('widget')\nprint('hidden text')\ndisplay(ipywidgets.IntSlider())", "fragment"),
-        cell("code", "out = ipywidgets.interactive_output(print, {'one': ipywidgets.IntSlider()})", "fragment"),
+        cell(
+            "code",
+            "out = ipywidgets.interactive_output(lambda one: print(one), {'one': ipywidgets.IntSlider()})",
+            "fragment",
+        ),
         cell("markdown", "**Presenting:** *Ask.*", "notes"),
         cell("code", "runs", "-"),
         cell("code", "one / 0", "-"),
@@ -54,6 +58,7 @@ def test_everything_lies_in_the_folder_and_is_made_anew(tmp_path):
     assert f"--ServerApp.root_dir={folder}" in options and Path(options[-1]).name.startswith("05_")
     assert {path.name for path in (folder / "notebooks").iterdir()} == {path.name for path in before}
     assert environment.pop("COURSE_PRESENTING") == "1"
+    assert environment.pop("PYTHONPATH").startswith(str(ROOT))
     assert all(Path(value).parent == folder for value in environment.values())
     Path(options[-1]).write_text("changed in the show")
     (folder / "workspaces").mkdir()
@@ -76,9 +81,11 @@ def test_jupyterlab_starts_with_the_folder_and_the_further_options(tmp_path, mon
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr("jupyterlab.labapp.main", lambda options: given.update(options=options))
     presenting.main(["03", "--no-browser"])
+    assert given["options"][-1] == "--no-browser"
+    assert os.environ["COURSE_PRESENTING"] == "1"
     environment, options = presenting.prepare("03", tmp_path / "03")
     assert given["options"] == [*options, "--no-browser"]
-    assert environment.items() <= os.environ.items()
+    assert all(os.environ[name] in value for name, value in environment.items())
 
 
 def test_jupyterlab_knows_every_setting_and_shortcut():
