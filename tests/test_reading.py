@@ -732,3 +732,12 @@ for name in ["viridis", "gray", "Greys", "Blues", "Oranges", "RdBu", "inferno", 
 axis.imshow(x, cmap="gray"), axis.imshow(x, cmap="RdBu"), axis.imshow(x, cmap="viridis"), axis.imshow(x, cmap="Blues")
 """
     assert list(foreign_colours(one(code(source)))) == []
+
+
+def test_stored_pictures_carry_the_alt_text_of_their_cell(lesson):
+    """nbviewer reads it from the output; `python course.py outputs` copies it there."""
+    for k, cell in numbered(lesson[1], "code"):
+        alt = cell["metadata"].get("alt", [])
+        pictures = [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
+        stored = [output["metadata"].get("image/png", {}).get("alt") for output in pictures]
+        assert stored == ([alt] if isinstance(alt, str) else alt), f"cell {k}: run `python course.py outputs`"
