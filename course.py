@@ -47,7 +47,7 @@ PRESENTING_KEYS = (
     ("Shift+Enter", "run the slide's code, and first what above it has not been run"),
     ("Enter, Escape", "into the code to edit it, and out again"),
     ("I I", "interrupt the code"),
-    ("Shift+P", "out of the show, and back into it at the cell that you clicked"),
+    ("Shift+P", "out of the show, and back into it at the cell whose number you clicked"),
     ("F11", "the whole screen"),
 )
 
