@@ -251,8 +251,8 @@ def present(arguments):
     number, path, options = choose_lesson(arguments)
     set_up("present")
     notes = ROOT / "slides" / f"{number}_notes.html"
-    if (ROOT / "tests/slides.py").exists():
-        made = subprocess.run([str(PYTHON), "-m", "tests.slides", number, "--notes"], cwd=str(ROOT),
+    if (ROOT / "tools/slides.py").exists():
+        made = subprocess.run([str(PYTHON), "-m", "tools.slides", number, "--notes"], cwd=str(ROOT),
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         if made.returncode == 0:
             say(f"speaker notes, for a window of your own: {notes}")
@@ -261,17 +261,17 @@ def present(arguments):
     say(f"opening a copy of lesson {number} as slides; Ctrl-C in this window ends it")
     for keys, what in PRESENTING_KEYS:
         print(f"      {keys:<24}{what}", flush=True)
-    return run("-m", "tests.presenting", number, *options)
+    return run("-m", "tools.presenting", number, *options)
 
 
 def slides(arguments):
     set_up()
-    return run("-m", "tests.slides", *arguments)
+    return run("-m", "tools.slides", *arguments)
 
 
 def grade(arguments):
     set_up()
-    return run("-m", "tests.grade", *arguments)
+    return run("-m", "tools.grade", *arguments)
 
 
 def test(arguments):
@@ -287,7 +287,7 @@ def demo(arguments):
 
 def outputs(arguments):
     set_up()
-    return run("-m", "tests.store_outputs", *arguments)
+    return run("-m", "tools.outputs", *arguments)
 
 
 def setup(arguments):
@@ -311,7 +311,7 @@ def set_repo(arguments):
     # The whole name, not the beginning of a longer one; "cd NAME" is the line after "git clone".
     link = re.compile(r"(?<![\w.-])" + re.escape(old) + r"(?![\w-])(?!\.(?!git\b)\w)")
     enter = re.compile(r"\bcd " + re.escape(old.split("/")[1]) + r"(?![\w.-])")
-    files = [ROOT / "README.md", ROOT / "tests/setup_cell.py"]
+    files = [ROOT / "README.md", ROOT / "tools/setup_cell.py"]
     files += [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / ".github").rglob("*.*")]
     changed = {}
     for file in [*filter(Path.is_file, files), project]:  # pyproject last: it tells a repeated run what to replace

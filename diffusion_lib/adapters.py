@@ -47,7 +47,7 @@ def from_diffusers(network, scheduler):
         TypeError: a scheduler without betas.
         ValueError: a prediction_type that is no target of the course.
     """
-    check_scheduler(scheduler)
+    require_scheduler(scheduler)
     schedule = Betas(scheduler.betas)
     target = TARGETS[scheduler.config.prediction_type]
     return Denoiser(FromDiffusers(network, len(scheduler.betas)), schedule, target)
@@ -66,8 +66,8 @@ def scheduler_options(schedule, T=1000):
     Raises:
         ValueError: another schedule, such as Linear().
     """
-    check_T(T)
-    check_circle(schedule)
+    require_T(T)
+    require_circle(schedule)
     return {
         "num_train_timesteps": T,
         "trained_betas": schedule.betas(T).tolist(),
@@ -84,11 +84,11 @@ def for_diffusers(denoiser, T=1000):
         denoiser: function (x_t, t) -> x_0.
         T: timesteps of the scheduler.
     """
-    check_T(T)
+    require_T(T)
     return lambda x_t, k: denoiser(x_t, (k + 1) / T)
 
 
-def check_scheduler(scheduler):
+def require_scheduler(scheduler):
     """Refuse schedulers that say nothing of betas, and targets that the course does not know."""
     if not hasattr(scheduler, "betas") or not hasattr(scheduler, "config"):
         raise TypeError(f"scheduler is a {type(scheduler).__name__}; expected one with betas, such as DDPMScheduler.")
@@ -97,13 +97,13 @@ def check_scheduler(scheduler):
         raise ValueError(f"prediction_type is {prediction!r}; expected one of {', '.join(TARGETS)}.")
 
 
-def check_T(T):
+def require_T(T):
     """Refuse a number of timesteps that is none."""
     if not isinstance(T, Integral) or T < 1:
         raise ValueError(f"T is {T!r}; expected the number of timesteps, a whole number of at least 1.")
 
 
-def check_circle(schedule):
+def require_circle(schedule):
     """Refuse schedules that a table of alpha-bar cannot describe."""
     alpha, sigma = float(schedule.alpha(0.5)), float(schedule.sigma(0.5))
     if abs(alpha**2 + sigma**2 - 1) > 1e-6:

@@ -41,7 +41,7 @@ from .measured import circumstances, fidelity_and_distance, multiply_adds, read,
 from .networks import UNet, count_parameters
 from .schedules import Cosine
 from .targets import V
-from .training import EMA, best_device, check_finite, learning_rate_share
+from .training import EMA, best_device, learning_rate_share, require_finite
 
 METHODS = ("diffusion", "gan", "vae")
 SECONDS = 180  # of one core: the budget of equal seconds; that of equal images is what diffusion sees in them
@@ -99,7 +99,7 @@ def make(name, seed, setting=None):
         seed: decides the first weights.
         setting: dict as in CHOSEN, or None for that one.
     """
-    check_method(name)
+    require_method(name)
     setting = setting or CHOSEN[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -162,8 +162,8 @@ def fit(name, model, seed, seconds=None, images=None, setting=None, ema=None) ->
     Raises:
         FloatingPointError: a loss is not finite.
     """
-    check_method(name)
-    check_budget(seconds, images)
+    require_method(name)
+    require_budget(seconds, images)
     setting = setting or CHOSEN[name]
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -183,7 +183,7 @@ def fit(name, model, seed, seconds=None, images=None, setting=None, ema=None) ->
             spent += clock(device) - begin
         step += 1
         for key, value in losses.items():
-            check_finite(f"loss ({key})", torch.tensor(value), step)
+            require_finite(f"loss ({key})", torch.tensor(value), step)
         yield Progress(step, step * BATCH_SIZE, spent, losses)
 
 
@@ -224,9 +224,9 @@ def sample(name, model, n, seed, sampler=SAMPLER[0], calls=SAMPLER[1]):
         seed: decides the noise.
         sampler, calls: for diffusion: "ddim", "dpm_solver" or "ddpm", and the calls of its network.
     """
-    check_method(name)
-    check_sampler(sampler, calls)
-    rivals.check_number("n", n)
+    require_method(name)
+    require_sampler(sampler, calls)
+    rivals.require_number("n", n)
     generator = torch.Generator().manual_seed(seed)
     if name != "diffusion":
         return model.sample(n, generator).cpu()
@@ -417,7 +417,7 @@ def settings(what, seconds=None):
         seconds: another budget than the usual one, or None.
     """
     if seconds is not None:
-        check_budget(seconds, None)
+        require_budget(seconds, None)
     size = {"batch_size": BATCH_SIZE, "widths": WIDTHS, "condition": CONDITION}
     size |= {"rival_width": RIVAL_WIDTH, "vae_latent": VAE_LATENT}
     if what == "tune":
@@ -458,7 +458,7 @@ def run(folder, device, seeds=SEEDS, seconds=None, progress=tqdm):
     With equal images, each rival sees as many as diffusion saw in its seconds with the same seed; diffusion's own row
     is the same for both budgets.
     """
-    check_seeds(seeds)
+    require_seeds(seeds)
     path, pictures_path = Path(folder) / "bench.json", Path(folder) / "bench_samples.npz"
     empty = {"rows": [], "curves": [], "sampling": []}
     results = about(device) | opened(path, settings("run", seconds), empty) | about(device)
@@ -486,7 +486,7 @@ def run(folder, device, seeds=SEEDS, seconds=None, progress=tqdm):
 
 def long(folder, device, seeds=LONG_SEEDS, seconds=None, progress=tqdm):
     """The same with more seconds, for few seeds: rows and curves only, in a file of its own."""
-    check_seeds(seeds)
+    require_seeds(seeds)
     path = Path(folder) / "bench_long.json"
     results = about(device) | opened(path, settings("long", seconds), {"rows": [], "curves": []}) | about(device)
     done = {(row["method"], row["seed"]) for row in results["rows"]}
@@ -572,13 +572,13 @@ def best(results=None):
     return found
 
 
-def check_method(name):
+def require_method(name):
     """Refuse a method that is not on the bench."""
     if name not in METHODS:
         raise ValueError(f"name is {name!r}; expected one of {', '.join(map(repr, METHODS))}.")
 
 
-def check_budget(seconds, images):
+def require_budget(seconds, images):
     """Refuse no budget, two of them, or one that is not positive."""
     if (seconds is None) == (images is None):
         raise ValueError(f"seconds is {seconds} and images is {images}; give one of them, the budget of the run.")
@@ -586,14 +586,14 @@ def check_budget(seconds, images):
         raise ValueError(f"the budget is {images if seconds is None else seconds}; expected a positive number.")
 
 
-def check_sampler(sampler, calls):
+def require_sampler(sampler, calls):
     """Refuse samplers that the bench does not know."""
     if sampler not in ("ddim", "dpm_solver", "ddpm"):
         raise ValueError(f"sampler is {sampler!r}; expected 'ddim', 'dpm_solver' or 'ddpm'.")
-    rivals.check_number("calls", calls)
+    rivals.require_number("calls", calls)
 
 
-def check_seeds(seeds):
+def require_seeds(seeds):
     """Refuse a list of seeds that is empty, counts one twice, or holds what is no seed or was used for tuning."""
     seeds = list(seeds)
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)

@@ -18,7 +18,7 @@ from .networks import Attention, TransformerBlock
 
 def linear(features_in, features_out, rows=1):
     """Multiply-adds of a linear layer: every output needs every input once, for each of the rows."""
-    check_whole(features_in=features_in, features_out=features_out, rows=rows)
+    require_whole(features_in=features_in, features_out=features_out, rows=rows)
     return rows * features_in * features_out
 
 
@@ -32,8 +32,8 @@ def convolution(channels_in, channels_out, kernel, places, groups=1):
             that of the input: there every place of the input is sent out through the kernel.)
         groups: number of groups; channels only see those of their own group.
     """
-    check_whole(channels_in=channels_in, channels_out=channels_out, kernel=kernel, places=places, groups=groups)
-    check_groups(channels_in, channels_out, groups)
+    require_whole(channels_in=channels_in, channels_out=channels_out, kernel=kernel, places=places, groups=groups)
+    require_groups(channels_in, channels_out, groups)
     return kernel**2 * (channels_in // groups) * channels_out * places
 
 
@@ -42,7 +42,7 @@ def attention(queries, keys, channels):
 
     It grows with the fourth power of an image's side, where every place asks every place.
     """
-    check_whole(queries=queries, keys=keys, channels=channels)
+    require_whole(queries=queries, keys=keys, channels=channels)
     return 2 * queries * keys * channels
 
 
@@ -108,7 +108,7 @@ def training_cost(one_call, images):
         one_call: multiply-adds of the network for one image.
         images: how many images the network sees: steps * batch size.
     """
-    check_whole(one_call=one_call, images=images)
+    require_whole(one_call=one_call, images=images)
     return 3 * one_call * images
 
 
@@ -121,8 +121,8 @@ def sampling_cost(one_call, images, calls, guided_calls=0):
         calls: how often the sampler looks: DDIM's number of steps, 2 * steps - 1 for Heun.
         guided_calls: in how many of those looks there is guidance.
     """
-    check_whole(one_call=one_call, images=images, calls=calls)
-    check_guided(calls, guided_calls)
+    require_whole(one_call=one_call, images=images, calls=calls)
+    require_guided(calls, guided_calls)
     return one_call * images * (calls + guided_calls)
 
 
@@ -134,7 +134,7 @@ def rate(call, work, repeats=5):
         work: its multiply-adds.
         repeats: at least 1.
     """
-    check_whole(work=work, repeats=repeats)
+    require_whole(work=work, repeats=repeats)
     shortest = float("inf")
     for _ in range(repeats + 1):
         begin = time.perf_counter()
@@ -153,8 +153,8 @@ def energy(seconds, watts, overhead=1.0):
         watts: what it draws meanwhile. A processor's or card's rated power is an upper end; a meter knows.
         overhead: power of the whole building over that of the machine (PUE), at least 1; 1 leaves cooling out.
     """
-    check_positive(seconds=seconds, watts=watts)
-    check_overhead(overhead)
+    require_positive(seconds=seconds, watts=watts)
+    require_overhead(overhead)
     return seconds * watts * overhead / 3600
 
 
@@ -180,7 +180,7 @@ def cost(work, rate, watts, overhead=1.0):
         rate: multiply-adds per second, measured at the same kind of work (training and sampling differ).
         watts, overhead: as for `energy`.
     """
-    check_positive(work=work, rate=rate)
+    require_positive(work=work, rate=rate)
     return Cost(work, work / rate, energy(work / rate, watts, overhead))
 
 
@@ -196,33 +196,33 @@ def readable_time(seconds):
     return f"{seconds:.2g} s"
 
 
-def check_whole(**values):
+def require_whole(**values):
     """Refuse what is no positive whole number."""
     for name, value in values.items():
         if int(value) != value or value < 1:
             raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
 
 
-def check_groups(channels_in, channels_out, groups):
+def require_groups(channels_in, channels_out, groups):
     """Refuse groups that do not divide the channels."""
     if channels_in % groups or channels_out % groups:
         raise ValueError(f"{groups} groups for {channels_in} and {channels_out} channels; expected a divisor of both.")
 
 
-def check_guided(calls, guided_calls):
+def require_guided(calls, guided_calls):
     """Refuse guidance in more looks than there are."""
     if not 0 <= guided_calls <= calls:
         raise ValueError(f"guided_calls is {guided_calls} of {calls}; expected 0 <= guided_calls <= calls.")
 
 
-def check_positive(**values):
+def require_positive(**values):
     """Refuse what is not above 0."""
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{name} is {value}; expected a positive number.")
 
 
-def check_overhead(overhead):
+def require_overhead(overhead):
     """Refuse a building that draws less than its machines."""
     if not overhead >= 1:
         raise ValueError(f"overhead is {overhead}; expected at least 1, the building's power over the machine's.")

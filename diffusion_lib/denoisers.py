@@ -23,7 +23,7 @@ class Denoiser(nn.Module):
     """
 
     def __init__(self, network, schedule, target):
-        check_parts(schedule, target)
+        require_parts(schedule, target)
         super().__init__()
         self.network, self.schedule, self.target = network, schedule, target
 
@@ -33,8 +33,8 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: t outside [0, 1], or a t at which the target says nothing about x_0 (noise where alpha_t = 0).
         """
-        check_samples(x_t)
-        check_solvable(self.target, self.schedule, t)
+        require_samples(x_t)
+        require_solvable(self.target, self.schedule, t)
         alpha_t, sigma_t = self.schedule.scales(t, like=x_t)
         output = self.network(x_t, time_per_sample(t, x_t), **condition)
         return self.target.recover_x_0(output.to(x_t.dtype), x_t, alpha_t, sigma_t)
@@ -65,7 +65,7 @@ def even_times(batch_size, generator=None):
 
     Each of them alone is uniform, but no batch happens to hold only small ones, so that the loss jumps less.
     """
-    check_batch_size(batch_size)
+    require_batch_size(batch_size)
     return (torch.rand(1, generator=generator) + torch.arange(batch_size) / batch_size) % 1
 
 
@@ -85,7 +85,7 @@ def middle_times(batch_size, generator=None, mean=0.5):
     return (mean + torch.special.ndtri(even_times(batch_size, generator))).sigmoid()
 
 
-def check_solvable(target, schedule, t):
+def require_solvable(target, schedule, t):
     """Refuse times at which the target says nothing about x_0; looked at where t is on the CPU, as in samplers."""
     t = as_time(t)
     if t.device.type != "cpu":
@@ -112,7 +112,7 @@ def exact_gaussian(schedule, mean, std):
     Returns:
         denoiser (x_t, t) -> x_0.
     """
-    check_std(std)
+    require_std(std)
     mean, std = torch.as_tensor(mean), torch.as_tensor(std)
 
     def denoiser(x_t, t):
@@ -141,11 +141,11 @@ def exact_mixture(schedule, weights, means, stds):
     Raises:
         ValueError: shapes that do not fit, weights that do not sum to 1, stds that are not positive.
     """
-    check_mixture(weights, means, stds)
+    require_mixture(weights, means, stds)
     weights, means, stds = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, stds))
 
     def denoiser(x_t, t):
-        check_points(x_t, means.shape[1])
+        require_points(x_t, means.shape[1])
         alpha_t, sigma_t = schedule.scales(t, like=x_t[:, None])
         w, mu, variance = weights.to(x_t), means.to(x_t), stds.to(x_t)[:, None] ** 2
         offset = x_t[:, None] - alpha_t * mu  # (B, K, D)
@@ -172,7 +172,7 @@ def exact_dataset(schedule, x_0):
     """
 
     def denoiser(x_t, t):
-        check_members(x_t, x_0, t)
+        require_members(x_t, x_0, t)
         x, points = x_t.flatten(1), x_0.to(x_t).flatten(1)  # (B, D), (N, D)
         alpha_t, sigma_t = schedule.scales(t, like=x)
         # -|x - alpha p|^2 / 2 without the |x|^2, which is the same for every point
@@ -183,35 +183,35 @@ def exact_dataset(schedule, x_0):
     return denoiser
 
 
-def check_parts(schedule, target):
+def require_parts(schedule, target):
     """Refuse a schedule and a target in the wrong order."""
     if not hasattr(schedule, "scales") or not hasattr(target, "recover_x_0"):
         came = f"{type(schedule).__name__} and {type(target).__name__}"
         raise TypeError(f"schedule and target are {came}; expected Denoiser(network, Cosine(), V), in this order.")
 
 
-def check_samples(x_t):
+def require_samples(x_t):
     """Refuse samples that are no float tensor."""
     if not isinstance(x_t, torch.Tensor) or not x_t.is_floating_point():
         raise TypeError(f"x_t is {getattr(x_t, 'dtype', type(x_t).__name__)}; expected a float tensor (B, ...).")
 
 
-def check_batch_size(batch_size):
+def require_batch_size(batch_size):
     """Refuse a number of times that is none."""
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}; expected a whole number of at least 1.")
 
 
-def check_points(x_t, features):
+def require_points(x_t, features):
     """Refuse what is no set of points with that many coordinates."""
-    check_samples(x_t)
+    require_samples(x_t)
     if x_t.ndim != 2 or x_t.shape[1] != features:
         raise ValueError(f"x_t has shape {tuple(x_t.shape)}; the mixture lives in (B, {features}).")
 
 
-def check_members(x_t, x_0, t):
+def require_members(x_t, x_0, t):
     """Refuse samples unlike the data set's members, and t = 0, where every sample is its own answer."""
-    check_samples(x_t)
+    require_samples(x_t)
     if x_t.shape[1:] != x_0.shape[1:]:
         raise ValueError(f"x_t has shape {tuple(x_t.shape)}; members of the data set have {tuple(x_0.shape[1:])}.")
     t = as_time(t)
@@ -219,14 +219,14 @@ def check_members(x_t, x_0, t):
         raise ValueError("t reaches 0, where x_t is x_0 itself; expected t > 0, as every sampler asks.")
 
 
-def check_std(std):
+def require_std(std):
     """Refuse a standard deviation that is not positive."""
     std = torch.as_tensor(std)
     if not (std > 0).all():
         raise ValueError(f"std reaches down to {std.min():.3g}; a standard deviation is positive.")
 
 
-def check_mixture(weights, means, stds):
+def require_mixture(weights, means, stds):
     """Refuse a mixture whose parts do not fit together."""
     weights, means, stds = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, stds))
     if means.ndim != 2 or weights.shape != means.shape[:1] or stds.shape != means.shape[:1]:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from .denoisers import check_std
-from .forward import add_noise, check_noise, noise_like, posterior
+from .denoisers import require_std
+from .forward import add_noise, noise_like, posterior, require_noise
 from .guidance import by_gradient
-from .samplers import Step, check_times, ddim, time_grid
+from .samplers import Step, ddim, require_times, time_grid
 from .schedules import as_time, reshape_like
 
 
@@ -38,10 +38,10 @@ def keep(denoiser, known, mask):
     Raises:
         ValueError: a mask of another shape, or with values other than 0 and 1.
     """
-    check_mask(mask, known)
+    require_mask(mask, known)
 
     def denoiser_with_known(x_t, t):
-        check_fits("known", known, x_t)
+        require_fits("known", known, x_t)
         return torch.where(mask.bool(), known, denoiser(x_t, t))
 
     return denoiser_with_known
@@ -65,7 +65,7 @@ def renoise(schedule, x_s, noise, s, t):
     Raises:
         ValueError: shapes differ, or s is not earlier than t.
     """
-    check_jump(x_s, noise, s, t)
+    require_jump(x_s, noise, s, t)
     alpha_s, _ = schedule.scales(s, like=x_s)
     alpha_t, sigma_t = schedule.scales(t, like=x_s)
     return alpha_t / alpha_s * x_s + sigma_t * schedule.fresh(t, s, like=x_s).sqrt() * noise
@@ -93,10 +93,10 @@ def inpaint(denoiser, schedule, x_t, times, known, mask, generator=None, resampl
     Raises:
         ValueError: times that do not decrease, a mask that does not fit or is not 0 or 1, resample below 1.
     """
-    check_times(times, x_t)
-    check_mask(mask, known)
-    check_fits("known", known, x_t)
-    check_resample(resample)
+    require_times(times, x_t)
+    require_mask(mask, known)
+    require_fits("known", known, x_t)
+    require_resample(resample)
     for t, s in pairwise(times):
         attempts = resample if s > 0 else 1
         for attempt in range(attempts):
@@ -131,7 +131,7 @@ def image_to_image(denoiser, schedule, image, strength, steps=50, eta=1.0, gener
     Raises:
         ValueError: strength outside [0, 1].
     """
-    check_strength(strength)
+    require_strength(strength)
     x_t = add_noise(schedule, image, noise_like(image, generator), strength)
     yield Step(float(strength), x_t, image)
     if strength > 0:
@@ -158,7 +158,7 @@ def masked(mask):
     Args:
         mask: 1 (or True) where a pixel is seen, else 0.
     """
-    check_zero_one(mask)
+    require_zero_one(mask)
     return Measurement(lambda x: mask * x, lambda y: mask * y)
 
 
@@ -168,10 +168,10 @@ def averaged(factor):
     Args:
         factor: whole number that divides both sides of the images.
     """
-    check_pooling(factor)
+    require_pooling(factor)
 
     def mean(x):
-        check_divides(factor, x)
+        require_divides(factor, x)
         return F.avg_pool2d(x, factor)
 
     def repeat(y):
@@ -186,7 +186,7 @@ def grey(weights=(0.299, 0.587, 0.114)):
     Args:
         weights: (C,) of the channels; the default is how bright red, green and blue look on a screen (ITU-R BT.601).
     """
-    check_weights(weights)
+    require_weights(weights)
     w = torch.as_tensor(weights)[:, None, None]
     return Measurement(
         lambda x: (w.to(x) * x).sum(-3, keepdim=True),
@@ -213,7 +213,7 @@ def consistent(denoiser, measurement, y):
     """
 
     def denoiser_with_y(x_t, t):
-        check_measured(y, measurement.measure(x_t))
+        require_measured(y, measurement.measure(x_t))
         x_0 = denoiser(x_t, t)
         return x_0 + measurement.invert(y - measurement.measure(x_0))
 
@@ -241,10 +241,10 @@ def by_measurement(denoiser, schedule, measure, y, std, scale=1.0):
     Raises:
         ValueError: y of the wrong shape, std not positive, a negative scale, or a time with alpha_t = 0.
     """
-    check_std(std)
+    require_std(std)
 
     def log_probability(x_t, t):
-        check_measured(y, measure(x_t))
+        require_measured(y, measure(x_t))
         seen = measure(denoiser(x_t, t))
         return -((y - seen) ** 2).flatten(1).sum(1) / (2 * std**2)
 
@@ -267,7 +267,7 @@ def spherical(z_0, z_1, u):
     Raises:
         ValueError: shapes differ, u outside [0, 1], or z_0 and z_1 that point the same or opposite ways.
     """
-    check_walk(z_0, z_1, u)
+    require_walk(z_0, z_1, u)
     u = reshape_like(torch.as_tensor(u, dtype=torch.float64), z_0)
     along = dict(dim=tuple(range(1, z_0.ndim)), keepdim=True)
     lengths = (z_0.square().sum(**along) * z_1.square().sum(**along)).sqrt()
@@ -275,7 +275,7 @@ def spherical(z_0, z_1, u):
     return (((1 - u) * omega).sin() * z_0 + (u * omega).sin() * z_1) / omega.sin()
 
 
-def check_zero_one(mask):
+def require_zero_one(mask):
     """Refuse a mask that is no tensor of zeros and ones."""
     if not isinstance(mask, torch.Tensor):
         raise TypeError(
@@ -289,9 +289,9 @@ def check_zero_one(mask):
         )
 
 
-def check_mask(mask, known):
+def require_mask(mask, known):
     """Refuse a mask that does not fit the picture, or is not made of zeros and ones."""
-    check_zero_one(mask)
+    require_zero_one(mask)
     if not isinstance(known, torch.Tensor) or not known.is_floating_point():
         came = getattr(known, "dtype", type(known).__name__)
         raise TypeError(f"known is {came}; expected a float tensor (B, ...) in [-1, 1].")
@@ -309,7 +309,7 @@ def broadcasts(shape, target):
     return len(shape) <= len(target) and all(a in (1, b) for a, b in zip(shape[::-1], target[::-1]))
 
 
-def check_fits(name, value, x_t):
+def require_fits(name, value, x_t):
     """Refuse a picture that is not of the shape of the samples."""
     if not broadcasts(value.shape, x_t.shape):
         raise ValueError(
@@ -318,21 +318,21 @@ def check_fits(name, value, x_t):
         )
 
 
-def check_resample(resample):
+def require_resample(resample):
     """Refuse a number of attempts that is none."""
     if not isinstance(resample, Integral) or resample < 1:
         raise ValueError(f"resample is {resample!r}; expected a whole number of at least 1, which is never going back.")
 
 
-def check_jump(x_s, noise, s, t):
+def require_jump(x_s, noise, s, t):
     """Refuse a jump that does not lead into the noise, and noise that does not fit."""
-    check_noise(x_s, noise)
+    require_noise(x_s, noise)
     s, t = as_time(s), as_time(t)
     if s.device.type == t.device.type == "cpu" and not (s < t).all():
         raise ValueError(f"s is {s.tolist()} and t is {t.tolist()}; expected s < t, from s back into the noise.")
 
 
-def check_strength(strength):
+def require_strength(strength):
     """Refuse a strength outside [0, 1]."""
     if not isinstance(strength, Real) or not 0 <= strength <= 1:
         raise ValueError(
@@ -340,7 +340,7 @@ def check_strength(strength):
         )
 
 
-def check_measured(y, seen):
+def require_measured(y, seen):
     """Refuse a y that is no measurement of these samples."""
     if not isinstance(y, torch.Tensor) or not broadcasts(y.shape, seen.shape):
         came = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
@@ -350,26 +350,26 @@ def check_measured(y, seen):
         )
 
 
-def check_pooling(factor):
+def require_pooling(factor):
     """Refuse a factor that is no whole number."""
     if not isinstance(factor, Integral) or factor < 1:
         raise ValueError(f"factor is {factor!r}; expected a whole number of at least 1, such as 4 for 28 to 7 pixels.")
 
 
-def check_divides(factor, x):
+def require_divides(factor, x):
     """Refuse images that do not fall into whole squares: their last rows would be lost."""
     if x.ndim != 4 or x.shape[-2] % factor or x.shape[-1] % factor:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, C, H, W) with both sides multiples of {factor}.")
 
 
-def check_weights(weights):
+def require_weights(weights):
     """Refuse weights of channels that see nothing."""
     w = torch.as_tensor(weights)
     if w.ndim != 1 or not w.is_floating_point() or not w.isfinite().all() or not (w != 0).any():
         raise ValueError(f"weights are {weights!r}; expected a number for each channel, not all of them 0.")
 
 
-def check_walk(z_0, z_1, u):
+def require_walk(z_0, z_1, u):
     """Refuse a walk between noises of different shapes, beyond its ends, or without an angle."""
     if z_0.shape != z_1.shape or z_0.ndim < 2:
         raise ValueError(f"z_0 is {tuple(z_0.shape)} and z_1 {tuple(z_1.shape)}; expected the same, (B, ...).")

@@ -43,8 +43,8 @@ def noising_step(x, beta, noise):
     Returns:
         (B, ...) samples after the step, a draw from q(x_i | x_(i-1)).
     """
-    check_noise(x, noise)
-    check_beta(beta)
+    require_noise(x, noise)
+    require_beta(beta)
     beta = torch.as_tensor(beta)
     return (1 - beta).sqrt() * x + beta.sqrt() * noise
 
@@ -64,7 +64,7 @@ def add_noise(schedule, x_0, noise, t):
     Raises:
         ValueError: shapes differ, t outside [0, 1], or x_0 that looks like pixels of 0..255.
     """
-    check_noise(x_0, noise)
+    require_noise(x_0, noise)
     alpha_t, sigma_t = schedule.scales(t, like=x_0)
     return alpha_t * x_0 + sigma_t * noise
 
@@ -87,8 +87,8 @@ def posterior(schedule, x_0, x_t, t, s):
     Raises:
         ValueError: shapes differ, or s is not earlier than t.
     """
-    check_same_shape(x_0, x_t)
-    check_earlier(s, t)
+    require_same_shape(x_0, x_t)
+    require_earlier(s, t)
     alpha_t, sigma_t = schedule.scales(t, like=x_t)
     alpha_s, sigma_s = schedule.scales(s, like=x_t)
     fresh = schedule.fresh(t, s, like=x_t)
@@ -116,12 +116,12 @@ def mask_tokens(schedule, x_0, noise, t, mask):
         TypeError: ids that are not int64, noise that is not float.
         ValueError: shapes differ, an id outside 0..mask - 1, noise outside [0, 1), t outside [0, 1].
     """
-    check_maskable(x_0, noise, mask)
+    require_maskable(x_0, noise, mask)
     alpha_t, _ = schedule.scales(t, like=noise)
     return torch.where(noise < alpha_t, x_0, mask)
 
 
-def check_maskable(x_0, noise, mask):
+def require_maskable(x_0, noise, mask):
     """Refuse token ids and noise that do not belong together."""
     if not isinstance(x_0, torch.Tensor) or x_0.dtype != torch.int64:
         raise TypeError(f"x_0 is {getattr(x_0, 'dtype', type(x_0).__name__)}; expected int64 token ids.")
@@ -145,7 +145,7 @@ def check_maskable(x_0, noise, mask):
             )
 
 
-def check_noise(x, noise):
+def require_noise(x, noise):
     """Refuse noise that does not fit x, and data that is not floating point or looks like pixels of 0..255."""
     for name, value in [("x", x), ("noise", noise)]:
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
@@ -161,7 +161,7 @@ def check_noise(x, noise):
         raise ValueError(f"x has values up to {x.max():.0f}; images are expected in [-1, 1] (use data.to_unit).")
 
 
-def check_beta(beta):
+def require_beta(beta):
     """Refuse what is not one variance in [0, 1]."""
     beta = torch.as_tensor(beta)
     if beta.ndim or (beta.device.type == "cpu" and not 0 <= beta <= 1):
@@ -169,7 +169,7 @@ def check_beta(beta):
         raise ValueError(f"beta {came}; expected one number, the variance that the step adds, in [0, 1].")
 
 
-def check_same_shape(x_0, x_t):
+def require_same_shape(x_0, x_t):
     """Refuse an x_0 and an x_t that do not belong together."""
     for name, value in [("x_0", x_0), ("x_t", x_t)]:
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
@@ -180,7 +180,7 @@ def check_same_shape(x_0, x_t):
         raise ValueError(f"x_0 has shape {tuple(x_0.shape)} and x_t {tuple(x_t.shape)}; they must be alike.")
 
 
-def check_earlier(s, t):
+def require_earlier(s, t):
     """Refuse a step from t that does not go to an earlier s."""
     s, t = as_time(s), as_time(t)
     if t.device.type == "cpu" and s.device.type == "cpu" and not (s < t).all():

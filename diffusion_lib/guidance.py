@@ -17,8 +17,8 @@ def drop_labels(label, null_label, probability, generator=None):
         probability: share that is dropped, in [0, 1].
         generator: CPU torch.Generator or None.
     """
-    check_labels(label)
-    check_probability(probability)
+    require_labels(label)
+    require_probability(probability)
     dropped = torch.rand(len(label), generator=generator) < probability
     return torch.where(dropped.to(label.device), null_label, label)
 
@@ -35,7 +35,7 @@ def classifier_free(conditional, unconditional, scale):
     Returns:
         denoiser (x_t, t) -> x_0.
     """
-    check_scale(scale)
+    require_scale(scale)
 
     def denoiser(x_t, t):
         without = unconditional(x_t, t)
@@ -60,12 +60,12 @@ def in_one_call(model, label, null_label, scale):
     Raises:
         ValueError: a negative scale, labels that are no whole numbers, or as many as there are no samples.
     """
-    check_scale(scale)
-    check_labels(label)
+    require_scale(scale)
+    require_labels(label)
     both = torch.cat([label, torch.full_like(label, null_label)])
 
     def denoiser(x_t, t):
-        check_one_each(label, x_t)
+        require_one_each(label, x_t)
         t = torch.as_tensor(t)
         twice = t if t.ndim == 0 else torch.cat([t, t])
         conditional, unconditional = model(torch.cat([x_t, x_t]), twice, label=both).chunk(2)
@@ -95,10 +95,10 @@ def by_gradient(denoiser, schedule, log_probability, scale):
         ValueError: a negative scale, a time with alpha_t = 0, or a log_probability that is not (B,) or does not depend
             on x_t.
     """
-    check_scale(scale)
+    require_scale(scale)
 
     def guided(x_t, t):
-        check_signal(schedule, t)
+        require_signal(schedule, t)
         alpha_t, sigma_t = schedule.scales(t, like=x_t)
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
@@ -113,7 +113,7 @@ def slope(log_p, x):
 
     The gradient of the sum is enough: a sample's log-probability does not depend on the other samples.
     """
-    check_log_probability(log_p, x)
+    require_log_probability(log_p, x)
     return torch.autograd.grad(log_p.sum(), x)[0]
 
 
@@ -130,23 +130,23 @@ def limited(guided, plain, low, high):
     Returns:
         denoiser (x_t, t) -> x_0, for one time () at once, as samplers ask.
     """
-    check_interval(low, high)
+    require_interval(low, high)
     return lambda x_t, t: (guided if low <= float(t) <= high else plain)(x_t, t)
 
 
 def clip(denoiser, low=-1.0, high=1.0):
     """Keep the estimate of x_0 where the data lives (Ho et al. 2020, in their sampling code; pixels are in [-1, 1])."""
-    check_range(low, high)
+    require_range(low, high)
     return lambda x_t, t: denoiser(x_t, t).clamp(low, high)
 
 
-def check_scale(scale):
+def require_scale(scale):
     """Refuse a negative scale."""
     if not scale >= 0:
         raise ValueError(f"scale is {scale}; expected at least 0 (0 unconditional, 1 conditional, above 1 guided).")
 
 
-def check_signal(schedule, t):
+def require_signal(schedule, t):
     """Refuse times without signal; looked at where t is on the CPU, as in samplers."""
     t = torch.as_tensor(t)
     if t.device.type == "cpu" and (schedule.alpha(t) < 1e-8).any():
@@ -156,7 +156,7 @@ def check_signal(schedule, t):
         )
 
 
-def check_log_probability(log_p, x):
+def require_log_probability(log_p, x):
     """Refuse what is not one differentiable log-probability for each sample."""
     if not isinstance(log_p, torch.Tensor) or log_p.shape != x.shape[:1]:
         came = f"shape {tuple(log_p.shape)}" if isinstance(log_p, torch.Tensor) else f"type {type(log_p).__name__}"
@@ -171,32 +171,32 @@ def check_log_probability(log_p, x):
         )
 
 
-def check_one_each(label, x_t):
+def require_one_each(label, x_t):
     """Refuse another number of labels than of samples."""
     if len(label) != len(x_t):
         raise ValueError(f"{len(label)} labels for {len(x_t)} samples; expected one label for each sample.")
 
 
-def check_labels(label):
+def require_labels(label):
     """Refuse labels that are not one whole number for each sample."""
     if not isinstance(label, torch.Tensor) or label.ndim != 1 or label.is_floating_point():
         came = f"{label.dtype} {tuple(label.shape)}" if isinstance(label, torch.Tensor) else type(label).__name__
         raise ValueError(f"label is {came}; expected a tensor (B,) of whole numbers, one for each sample.")
 
 
-def check_probability(probability):
+def require_probability(probability):
     """Refuse what is no share."""
     if not 0 <= probability <= 1:
         raise ValueError(f"probability is {probability}; expected a share in [0, 1].")
 
 
-def check_range(low, high):
+def require_range(low, high):
     """Refuse an empty range."""
     if not low < high:
         raise ValueError(f"low is {low} and high is {high}; expected low < high.")
 
 
-def check_interval(low, high):
+def require_interval(low, high):
     """Refuse what is no interval of times."""
     if not 0 <= low <= high <= 1:
         raise ValueError(f"guidance from {low} to {high}; expected times with 0 <= low <= high <= 1.")

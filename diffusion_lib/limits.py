@@ -34,7 +34,7 @@ def half(which, n):
 
     The two halves have no digit in common, and each holds all classes alike.
     """
-    check_half(which, n)
+    require_half(which, n)
     x_0, label = data.digits("train")
     place = slice(2000 * which, 2000 * which + n)
     return x_0[place], label[place]
@@ -70,14 +70,14 @@ def sample_half(model, n, device="cpu", steps=20, seed=0):
 
 def correlation(a, b):
     """Correlation (B,) of the pixels of each image of a with that of the same place in b, both (B, ...): 1 if alike."""
-    check_pairs(a, b)
+    require_pairs(a, b)
     a, b = a.flatten(1), b.flatten(1)
     return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True))
 
 
 def twins(a, b, training_a, training_b):
     """(B,) bool: which pairs are nearer to each other than either is to the nearest image of its training set."""
-    check_pairs(a, b)
+    require_pairs(a, b)
     between = (a - b).flatten(1).double().norm(dim=1)
     to_data = [metrics.nearest(x, training)[0][:, 0] for x, training in ((a, training_a), (b, training_b))]
     return between < torch.minimum(*to_data)
@@ -153,43 +153,43 @@ def losses(model, training, held_out, device, times=(0.2, 0.4, 0.6, 0.8), n=500)
     return result
 
 
-def check_half(which, n):
+def require_half(which, n):
     """Refuse another half than 0 and 1, and more digits than it has."""
     if which not in (0, 1) or not 1 <= n <= 2000:
         raise ValueError(f"half {which} with {n} digits; expected half 0 or 1, and 1 to 2000 digits.")
 
 
-def check_pictures(x):
+def require_pictures(x):
     """Refuse what are no pictures with one channel."""
     if x.ndim != 4 or x.shape[1] != 1:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected pictures with one channel, (B, 1, H, W).")
 
 
-def check_place(where):
+def require_place(where):
     """Refuse a place that is none of the three."""
     if where not in PLACES:
         raise ValueError(f"where is {where!r}; expected one of {', '.join(map(repr, PLACES))}.")
 
 
-def check_rare(rare):
+def require_rare(rare):
     """Refuse a share that leaves one kind out."""
     if not 0 < rare < 1:
         raise ValueError(f"rare is {rare}; expected a share in (0, 1).")
 
 
-def check_classes(label, training_label):
+def require_classes(label, training_label):
     """Refuse classes that the training images lack."""
     if missing := set(label.tolist()) - set(training_label.tolist()):
         raise ValueError(f"classes {sorted(missing)} have no training images; expected some of every class.")
 
 
-def check_enlargement(factor):
+def require_enlargement(factor):
     """Refuse a side that is no whole number of pixels."""
     if int(factor) != factor or factor < 1:
         raise ValueError(f"factor is {factor}; expected a whole number of at least 1, the larger side over the side.")
 
 
-def check_crossing(times, shares, level):
+def require_crossing(times, shares, level):
     """Refuse shares that do not begin above the level and end below it."""
     if len(times) != len(shares) or not shares[0] >= level > min(shares):
         raise ValueError(
@@ -198,7 +198,7 @@ def check_crossing(times, shares, level):
         )
 
 
-def check_pairs(a, b):
+def require_pairs(a, b):
     """Refuse what are no pairs of images."""
     if a.shape != b.shape:
         raise ValueError(f"images have shapes {tuple(a.shape)} and {tuple(b.shape)}; expected pairs of one shape.")
@@ -217,7 +217,7 @@ def count_pieces(ink, corners=True):
         ink: (B, 1, H, W), True where there is something.
         corners: whether pixels that meet in a corner belong together.
     """
-    check_pictures(ink)
+    require_pictures(ink)
     ink = ink.float()
     number = ink * torch.arange(1, ink[0].numel() + 1, device=ink.device).reshape(ink.shape[1:])
     name, before = number, None
@@ -235,7 +235,7 @@ def count_dots(x):
 
 def count_holes(x):
     """How many holes the white of each picture x (B, 1, H, W) has: (B,). Pieces of the black but the one outside."""
-    check_pictures(x)
+    require_pictures(x)
     return count_pieces(F.pad(x <= 0, (1, 1, 1, 1), value=True), corners=False) - 1
 
 
@@ -244,7 +244,7 @@ def proper_dots(x):
 
     Every white pixel must be in a white square of 2 x 2, and there must be four of them for each piece.
     """
-    check_pictures(x)
+    require_pictures(x)
     ink = (x > 0).float()
     square = -F.max_pool2d(-ink, 2, stride=1)  # 1 where all four are white
     covered = F.max_pool2d(F.pad(square, (1, 1, 1, 1)), 2, stride=1)
@@ -339,8 +339,8 @@ def rare_kinds(where, rare=0.1, std=0.08):
     Returns:
         two dicts of weights, means and stds, frequent kinds first and rare ones second in each class.
     """
-    check_place(where)
-    check_rare(rare)
+    require_place(where)
+    require_rare(rare)
     means, weights = torch.tensor(PLACES[where]), torch.tensor([1 - rare, rare])
     one = {"weights": weights, "means": means[:2], "stds": torch.full((2,), std)}
     return one, {"weights": weights.repeat(2) / 2, "means": means, "stds": torch.full((4,), std)}
@@ -369,7 +369,7 @@ def slant(x):
 
     Minus the covariance of column and row over the variance of the row, over the ink (rows run downwards).
     """
-    check_pictures(x)
+    require_pictures(x)
     ink = (x[:, 0].double() + 1).clamp(min=0) + 1e-9  # (B, H, W)
     ink = ink / ink.sum((1, 2), keepdim=True)
     row = torch.arange(x.shape[2], dtype=torch.float64, device=x.device)[:, None]
@@ -391,7 +391,7 @@ def rare_styles(x, label, training, training_label):
         x, label: (B, 1, 28, 28) and (B,), with samples of each class.
         training, training_label: what is frequent and what is rare.
     """
-    check_classes(label, training_label)
+    require_classes(label, training_label)
     result = {}
     measures = {("thin", "bold", "spread of ink"): ink, ("left", "right", "spread of slant"): slant}
     for (low, high, spread), measure in measures.items():
@@ -452,7 +452,7 @@ def minority(device, seeds, progress, scales=(1, 2, 3, 5, 8), digit_scales=(2, 3
 
 def enlarge(x, factor):
     """Images (B, C, H, W) with every pixel as a square of factor x factor pixels: (B, C, factor H, factor W)."""
-    check_enlargement(factor)
+    require_enlargement(factor)
     return x.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
 
 
@@ -495,7 +495,7 @@ def resolution(device, seeds, progress, n=1000, factors=(1, 2, 4), times=tuple(i
 
 def crossing(times, shares, level=0.5):
     """The time at which falling shares first go below the level, on the line between two measured times."""
-    check_crossing(times, shares, level)
+    require_crossing(times, shares, level)
     i = next(i for i, share in enumerate(shares) if share < level)
     return times[i - 1] + (shares[i - 1] - level) / (shares[i - 1] - shares[i]) * (times[i] - times[i - 1])
 

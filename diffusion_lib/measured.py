@@ -462,7 +462,7 @@ def count_characters(train, held_out, order, symbols, strengths=(3, 10, 30, 100,
         symbols: V.
         strengths: the numbers to choose from.
     """
-    check_order(order)
+    require_order(order)
     p = {strength: torch.full(held_out.shape, 1 / symbols, dtype=torch.float64) for strength in strengths}
     for length in range(order):  # of the context
         known, asked = windows(train, length, symbols), windows(held_out, length, symbols)
@@ -485,7 +485,7 @@ def times_seen(known, asked):
     return torch.where(values[place] == asked, counts[place], 0)
 
 
-def check_order(order):
+def require_order(order):
     """Refuse an order that is no number of characters."""
     if not isinstance(order, int) or order < 1:
         raise ValueError(f"order is {order!r}; expected a whole number of at least 1, 3 for pairs before each.")

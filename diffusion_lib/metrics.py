@@ -33,12 +33,12 @@ class FeatureNetwork(nn.Module):
 
     def features(self, x):
         """(B, 64) features of images x (B, 1, 28, 28) in [-1, 1], scaled as train_classifier says."""
-        check_digits(x)
+        require_digits(x)
         return self.scale * self.body(x)
 
     def forward(self, x):
         """(B, 10) logits of the classes."""
-        check_digits(x)
+        require_digits(x)
         return self.head(self.body(x))
 
 
@@ -84,7 +84,7 @@ def jiggle(x, generator):
 @torch.no_grad()
 def accuracy(classifier, x, label):
     """Share of images x (N, 1, 28, 28) in which the classifier sees the class label (N,)."""
-    check_same_number(x, label)
+    require_same_number(x, label)
     return float((classifier(x).argmax(1).cpu() == label.cpu()).double().mean())
 
 
@@ -111,8 +111,8 @@ def frechet_distance(features_a, features_b):
     Raises:
         ValueError: too few samples for a covariance, features of different sizes, nan or inf.
     """
-    check_features(features_a, features_b)
-    check_enough(features_a, features_b)
+    require_features(features_a, features_b)
+    require_enough(features_a, features_b)
     a, b = features_a.detach().cpu().double(), features_b.detach().cpu().double()
     C_a, C_b = a.T.cov(), b.T.cov()
     overlap = torch.linalg.svdvals(root(C_a) @ root(C_b)).sum()
@@ -153,8 +153,8 @@ def fidelity(real, generated, k=5):
     Raises:
         ValueError: fewer than k + 1 samples, features of different sizes, nan or inf.
     """
-    check_features(real, generated)
-    check_neighbours(real, generated, k)
+    require_features(real, generated)
+    require_neighbours(real, generated, k)
     real, generated = real.detach().cpu().double(), generated.detach().cpu().double()
     distance = torch.cdist(real, generated)  # (N, M)
     in_real = distance < reach(real, k)[:, None]  # generated sample j is inside the ball of real sample i
@@ -183,7 +183,7 @@ def nearest(x, training, k=1):
     Returns:
         distance (B, k), place in training (B, k), the nearest first.
     """
-    check_alike(x, training, k)
+    require_alike(x, training, k)
     a, b = x.detach().cpu().flatten(1).double(), training.detach().cpu().flatten(1).double()
     return torch.cdist(a, b).topk(k, dim=1, largest=False)
 
@@ -202,7 +202,7 @@ def copies(x, training, threshold=0.5):
     Returns:
         (B,) bool.
     """
-    check_threshold(threshold)
+    require_threshold(threshold)
     distance, _ = nearest(x, training, k=2)
     return distance[:, 0] < threshold * distance[:, 1]
 
@@ -234,7 +234,7 @@ def bootstrap(measure, samples, draws=200, seed=0, label=None):
     Returns:
         Interval(value, low, high).
     """
-    check_draws(samples, draws)
+    require_draws(samples, draws)
     groups = by_class(label, len(samples))
     generator = torch.Generator().manual_seed(seed)
     values = []
@@ -262,10 +262,10 @@ def permutation_test(measure, a, b, draws=200, seed=0, label=None):
         a number in (0, 1]; small if a and b differ.
     """
     pool = torch.cat([a, b])
-    check_draws(pool, draws)
+    require_draws(pool, draws)
     if label is not None:
-        check_same_number(a, label)
-        check_same_number(b, label)
+        require_same_number(a, label)
+        require_same_number(b, label)
         label = torch.cat([label, label])
     groups = by_class(label, len(pool))
     generator = torch.Generator().manual_seed(seed)
@@ -299,7 +299,7 @@ def difference(a, b):
     >>> print(difference([5.0, 6.0, 7.0], [1.0, 2.0, 3.0]))
     4.00 (0.49 to 7.51)
     """
-    check_runs(a, b)
+    require_runs(a, b)
     a, b = (torch.as_tensor(values, dtype=torch.float64) for values in (a, b))
     t = STUDENT[min(len(a), len(b)) - 2]
     value = float(a.mean() - b.mean())
@@ -319,8 +319,8 @@ def spread_ratio(a, b):
     Returns:
         Interval(value, low, high).
     """
-    check_runs(a, b)
-    check_as_many(a, b)
+    require_runs(a, b)
+    require_as_many(a, b)
     a, b = (torch.as_tensor(values, dtype=torch.float64) for values in (a, b))
     value, factor = float(a.std() / b.std()), FISHER[len(a) - 2] ** 0.5
     return Interval(value, value / factor, value * factor)
@@ -330,7 +330,7 @@ def by_class(label, n):
     """The places of each class, a list of index tensors; one list with all n places if label is None."""
     if label is None:
         return [torch.arange(n)]
-    check_same_number(range(n), label)
+    require_same_number(range(n), label)
     label = label.cpu()
     return [torch.where(label == k)[0] for k in label.unique()]
 
@@ -348,7 +348,7 @@ def report(classifier, x, label, training, k=5):
     Returns:
         dict with n; accuracy and frechet (Intervals); precision, recall, density, coverage; copies (a share).
     """
-    check_same_number(x, label)
+    require_same_number(x, label)
     x, label = x.cpu(), label.cpu()
     with torch.no_grad():
         features, real = classifier.features(x), classifier.features(training)
@@ -362,19 +362,19 @@ def report(classifier, x, label, training, k=5):
     }
 
 
-def check_digits(x):
+def require_digits(x):
     """Refuse what is no batch of digits."""
     if x.ndim != 4 or tuple(x.shape[1:]) != (1, 28, 28):
         raise ValueError(f"x has shape {tuple(x.shape)}; the feature network was made for digits (B, 1, 28, 28).")
 
 
-def check_same_number(x, label):
+def require_same_number(x, label):
     """Refuse labels that are not one for each image."""
     if len(x) != len(label):
         raise ValueError(f"{len(x)} images and {len(label)} labels; expected one label for each image.")
 
 
-def check_features(a, b):
+def require_features(a, b):
     """Refuse what are no two sets of features of one size, and nan or inf: a sampler or a training run has diverged."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"features have shapes {tuple(a.shape)} and {tuple(b.shape)}; expected (N, D) and (M, D).")
@@ -383,19 +383,19 @@ def check_features(a, b):
             raise ValueError("features hold nan or inf; expected finite numbers: have the samples diverged?")
 
 
-def check_enough(a, b):
+def require_enough(a, b):
     """Refuse too few samples for a covariance."""
     if min(len(a), len(b)) <= a.shape[1]:
         raise ValueError(f"{min(len(a), len(b))} samples for features of size {a.shape[1]}; a covariance needs more.")
 
 
-def check_neighbours(real, generated, k):
+def require_neighbours(real, generated, k):
     """Refuse a k-th neighbour that does not exist."""
     if k < 1 or min(len(real), len(generated)) <= k:
         raise ValueError(f"k is {k} with {len(real)} and {len(generated)} samples; expected 1 <= k < both numbers.")
 
 
-def check_alike(x, training, k):
+def require_alike(x, training, k):
     """Refuse samples of another shape than the training images, and more neighbours than there are images."""
     if x.shape[1:] != training.shape[1:]:
         raise ValueError(
@@ -405,19 +405,19 @@ def check_alike(x, training, k):
         raise ValueError(f"k is {k} with {len(training)} training images; expected 1 <= k <= that number.")
 
 
-def check_threshold(threshold):
+def require_threshold(threshold):
     """Refuse a threshold that no ratio of nearest to second nearest can be compared with."""
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; expected a number in (0, 1], the nearest over the second nearest.")
 
 
-def check_draws(samples, draws):
+def require_draws(samples, draws):
     """Refuse fewer than two samples or draws: they have no spread."""
     if len(samples) < 2 or draws < 2:
         raise ValueError(f"{len(samples)} samples and {draws} draws; expected at least two of each.")
 
 
-def check_runs(a, b):
+def require_runs(a, b):
     """Refuse sets of runs that are too few for a spread or more than the tables hold, and what did not come out."""
     for values in (a, b):
         if not 2 <= len(values) <= len(STUDENT) + 1:
@@ -426,7 +426,7 @@ def check_runs(a, b):
             raise ValueError("runs hold nan or inf; expected finite numbers: count the runs that failed.")
 
 
-def check_as_many(a, b):
+def require_as_many(a, b):
     """Refuse sets of runs of different sizes."""
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} runs; expected as many of the one as of the other.")

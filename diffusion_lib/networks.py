@@ -24,14 +24,14 @@ def timestep_embedding(t, dim):
     Returns:
         (B, dim).
     """
-    check_embedding(t, dim)
+    require_embedding(t, dim)
     half = dim // 2
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)  # (dim / 2,)
     angles = 1000 * t[:, None] * frequencies[None, :]  # (B, dim / 2)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def check_embedding(t, dim):
+def require_embedding(t, dim):
     """Refuse times that are not (B,) or outside [0, 1], and an odd size."""
     if t.ndim != 1:
         raise ValueError(f"t has shape {tuple(t.shape)}; expected (B,), one time for each sample.")
@@ -56,7 +56,7 @@ class Condition(nn.Module):
         self.label = None if labels is None else nn.Embedding(labels + 1, dim)
 
     def forward(self, t, label=None):
-        check_label(label, t, self.null_label)
+        require_label(label, t, self.null_label)
         vector = self.time(timestep_embedding(t, self.dim))
         if self.label is not None:
             if label is None:
@@ -65,7 +65,7 @@ class Condition(nn.Module):
         return F.silu(vector)
 
 
-def check_label(label, t, null_label):
+def require_label(label, t, null_label):
     """Refuse labels that are no classes of this network."""
     if label is None:
         return
@@ -106,7 +106,7 @@ class MLP(nn.Module):
         self.final = nn.Linear(width, features)
 
     def forward(self, x_t, t, label=None):
-        check_points(x_t, self.first.in_features)
+        require_points(x_t, self.first.in_features)
         condition = self.condition(t, label)
         h = self.first(x_t)
         for layer, modulation in zip(self.layers, self.modulations):
@@ -200,7 +200,7 @@ class UNet(nn.Module):
         )
 
     def forward(self, x_t, t, label=None):
-        check_image(x_t, self.first.in_channels, self.side_divisor)
+        require_image(x_t, self.first.in_channels, self.side_divisor)
         condition = self.condition(t, label)
         h, bridges = self.first(x_t), []
         for block, shrink in zip(self.down, self.shrink):
@@ -255,12 +255,12 @@ class Autoencoder(nn.Module):
 
     def encode(self, x):
         """Latents (B, 4, 7, 7) of images x (B, 1, 28, 28); mean 0 and variance 1 after `standardise`."""
-        check_image(x, 1, 4)
+        require_image(x, 1, 4)
         return (self.encoder(x) - self.mean) / self.std
 
     def decode(self, z):
         """Images (B, 1, 28, 28) of latents z (B, 4, 7, 7): near [-1, 1], not clipped."""
-        check_image(z, self.latent_shape[0], 1)
+        require_image(z, self.latent_shape[0], 1)
         return self.decoder(z * self.std + self.mean)
 
     def loss(self, x, noise):
@@ -331,7 +331,7 @@ class Transformer(nn.Module):
     """
 
     def __init__(self, symbols, length, width=96, depth=4, heads=4, causal=False):
-        check_transformer(symbols, length, width, depth, heads)
+        require_transformer(symbols, length, width, depth, heads)
         super().__init__()
         self.symbols, self.length, self.causal = symbols, length, causal
         self.tokens = nn.Embedding(symbols + 1, width)
@@ -341,7 +341,7 @@ class Transformer(nn.Module):
         self.final = zero(nn.Linear(width, symbols))
 
     def forward(self, x_t):
-        check_ids(x_t, self.symbols, self.length)
+        require_ids(x_t, self.symbols, self.length)
         h = self.tokens(x_t) + self.places[: x_t.shape[1]]  # (B, L, D)
         for block in self.blocks:
             h = block(h)
@@ -355,13 +355,13 @@ def zero(layer):
     return layer
 
 
-def check_points(x_t, features):
+def require_points(x_t, features):
     """Refuse what is no set of points with that many coordinates."""
     if x_t.ndim != 2 or x_t.shape[1] != features:
         raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network expects points (B, {features}).")
 
 
-def check_image(x_t, channels, divisor):
+def require_image(x_t, channels, divisor):
     """Refuse images that the U-Net cannot halve, or that have another number of channels."""
     if x_t.ndim != 4 or x_t.shape[1] != channels:
         raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network expects (B, {channels}, H, W).")
@@ -369,7 +369,7 @@ def check_image(x_t, channels, divisor):
         raise ValueError(f"images are {x_t.shape[2]} x {x_t.shape[3]}; both sides must be multiples of {divisor}.")
 
 
-def check_transformer(symbols, length, width, depth, heads):
+def require_transformer(symbols, length, width, depth, heads):
     """Refuse sizes that make no transformer."""
     for name, value in dict(symbols=symbols, length=length, width=width, depth=depth, heads=heads).items():
         if not isinstance(value, int) or value < 1:
@@ -378,7 +378,7 @@ def check_transformer(symbols, length, width, depth, heads):
         raise ValueError(f"width is {width} and heads {heads}; the heads share the width, so it must be a multiple.")
 
 
-def check_ids(x_t, symbols, length):
+def require_ids(x_t, symbols, length):
     """Refuse what is no (B, L) tensor of token ids that the table has rows for."""
     if x_t.dtype != torch.int64 or x_t.ndim != 2:
         raise ValueError(f"x_t is {tuple(x_t.shape)} {x_t.dtype}; this network expects (B, L) int64 token ids.")

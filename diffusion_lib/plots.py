@@ -1,8 +1,8 @@
 """Pictures for the lessons: image grids, strips, point clouds, loss curves, films.
 
 One style for all: large type, nothing wider than nine inches, and colours like those of Okabe and Ito (2008), moved
-until the first five differ for every kind of colour vision, and in grey (tests/test_reading.py measures it). Lessons
-draw with matplotlib; what several of them draw is here.
+until the first five differ for every kind of colour vision, and in grey (tests/notebooks/test_reading.py measures
+it). Lessons draw with matplotlib; what several of them draw is here.
 """
 
 from pathlib import Path
@@ -65,7 +65,7 @@ def images(x, columns=None, titles=None, size=1.0, rows=None):
     Returns:
         figure, array of axes (rows, columns).
     """
-    check_some(x)
+    require_some(x)
     columns = columns or len(x)
     lines = -(-len(x) // columns)
     titled = -(-len(titles) // columns) if titles else 0
@@ -84,13 +84,13 @@ def images(x, columns=None, titles=None, size=1.0, rows=None):
     return figure, axes
 
 
-def check_some(x):
+def require_some(x):
     """Refuse a grid of no images."""
     if len(x) == 0:
         raise ValueError("x is empty; expected at least one image (C, H, W).")
 
 
-def check_sheet(x):
+def require_sheet(x):
     """Refuse what is no batch of images."""
     if x.ndim != 4:
         raise ValueError(f"x has shape {tuple(x.shape)}; expected images (N, C, H, W).")
@@ -98,7 +98,7 @@ def check_sheet(x):
 
 def tile(x, columns):
     """Images (N, C, H, W) in [-1, 1] as one image (C, rows * H, columns * W); empty places are black."""
-    check_sheet(x)
+    require_sheet(x)
     missing = -len(x) % columns
     x = torch.cat([x.detach().float().cpu(), -torch.ones(missing, *x.shape[1:])])
     rows = len(x) // columns

@@ -27,8 +27,8 @@ def sample_latent(mean, log_variance, noise):
     Returns:
         z (B, D).
     """
-    check_latent(mean, log_variance)
-    check_latent(mean, noise, "noise")
+    require_latent(mean, log_variance)
+    require_latent(mean, noise, "noise")
     return mean + (log_variance / 2).exp() * noise
 
 
@@ -40,7 +40,7 @@ def kl(mean, log_variance):
     Args:
         mean, log_variance: (B, D).
     """
-    check_latent(mean, log_variance)
+    require_latent(mean, log_variance)
     return ((mean**2 + log_variance.exp() - log_variance - 1) / 2).sum(1)
 
 
@@ -60,7 +60,7 @@ class VAE(nn.Module):
     """
 
     def __init__(self, latent=12, width=16, std=0.3, beta=1.0):
-        check_vae(latent, width, std, beta)
+        require_vae(latent, width, std, beta)
         super().__init__()
         self.latent, self.std, self.beta = latent, std, beta
         self.encoder = nn.Sequential(
@@ -126,7 +126,7 @@ class GAN(nn.Module):
     """
 
     def __init__(self, latent=32, width=16, penalty=1.0, spectral=False):
-        check_gan(latent, width, penalty)
+        require_gan(latent, width, penalty)
         super().__init__()
         self.latent, self.penalty = latent, penalty
         self.generator = image_decoder(latent, width)
@@ -181,7 +181,7 @@ def r1(real_logit, x_0):
         real_logit: (B, ...) what the discriminator says of x_0.
         x_0: (B, ...) real images, with requires_grad.
     """
-    check_slope(x_0)
+    require_slope(x_0)
     (slope,) = torch.autograd.grad(real_logit.sum(), x_0, create_graph=True)
     return slope.flatten(1).square().sum(1).mean() / 2
 
@@ -245,7 +245,7 @@ def image_decoder(latent, width):
 
 def normal_codes(n, latent, model, generator=None):
     """n standard normal codes (n, latent), drawn on the CPU, on the device of the model."""
-    check_number("n", n)
+    require_number("n", n)
     return torch.randn(n, latent, generator=generator).to(next(model.parameters()).device)
 
 
@@ -265,7 +265,7 @@ class Mixture:
     """
 
     def __init__(self, x_0, parts=1, directions=50, rounds=20, floor=0.05, seed=0):
-        check_mixture(x_0, parts, directions)
+        require_mixture(x_0, parts, directions)
         self.shape, pixels = x_0.shape[1:], x_0.flatten(1)
         self.mean = pixels.mean(0)
         self.basis = torch.linalg.svd(pixels - self.mean, full_matrices=False).Vh[:directions]
@@ -284,60 +284,60 @@ class Mixture:
 
     def sample(self, n, generator=None):
         """n images (n, 1, 28, 28), kept in [-1, 1]."""
-        check_number("n", n)
+        require_number("n", n)
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         noise = torch.randn(n, len(self.basis), 1, generator=generator)
         y = self.parts.mean[k] + (self.parts.scale_tril[k] @ noise)[..., 0]
         return (self.mean + y @ self.basis).clamp(-1, 1).reshape(n, *self.shape)
 
 
-def check_latent(mean, other, name="log_variance"):
+def require_latent(mean, other, name="log_variance"):
     """Refuse a mean that is not (B, D), and a log-variance or noise of another shape."""
     if mean.ndim != 2 or mean.shape != other.shape:
         raise ValueError(f"mean is {tuple(mean.shape)} and {name} {tuple(other.shape)}; expected (B, D) for both.")
 
 
-def check_number(name, value):
+def require_number(name, value):
     """Refuse what is no number of things."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
 
 
-def check_width(width):
+def require_width(width):
     """Refuse a number of channels that eight groups do not divide."""
-    check_number("width", width)
+    require_number("width", width)
     if width % 8:
         raise ValueError(f"width is {width}; expected a multiple of 8, the number of groups that are normalised.")
 
 
-def check_vae(latent, width, std, beta):
+def require_vae(latent, width, std, beta):
     """Refuse a VAE that cannot be."""
-    check_number("latent", latent)
-    check_width(width)
+    require_number("latent", latent)
+    require_width(width)
     if not 0 < std < math.inf:
         raise ValueError(f"std is {std}; expected a standard deviation of the decoder, a positive number.")
     if not 0 <= beta < math.inf:
         raise ValueError(f"beta is {beta}; expected the weight of the KL divergence, at least 0 (1 for the ELBO).")
 
 
-def check_gan(latent, width, penalty):
+def require_gan(latent, width, penalty):
     """Refuse a GAN that cannot be."""
-    check_number("latent", latent)
-    check_width(width)
+    require_number("latent", latent)
+    require_width(width)
     if not 0 <= penalty < math.inf:
         raise ValueError(f"penalty is {penalty}; expected the weight of the R1 penalty, at least 0 (0 for none).")
 
 
-def check_slope(x_0):
+def require_slope(x_0):
     """Refuse images that no slope can be taken at."""
     if not x_0.requires_grad:
         raise ValueError("x_0 has no gradient; call x_0.requires_grad_() before the discriminator looks at it.")
 
 
-def check_mixture(x_0, parts, directions):
+def require_mixture(x_0, parts, directions):
     """Refuse more parts than images, or more directions than pixels."""
-    check_number("parts", parts)
-    check_number("directions", directions)
+    require_number("parts", parts)
+    require_number("directions", directions)
     if parts > len(x_0) or directions > min(len(x_0), x_0[0].numel()):
         raise ValueError(
             f"{parts} parts and {directions} directions for {len(x_0)} images of {x_0[0].numel()} pixels; "

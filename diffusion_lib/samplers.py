@@ -34,7 +34,7 @@ def time_grid(steps, start=1.0, stop=0.0):
     >>> time_grid(4)
     tensor([1.0000, 0.7500, 0.5000, 0.2500, 0.0000], dtype=torch.float64)
     """
-    check_grid(steps, start, stop)
+    require_grid(steps, start, stop)
     return torch.linspace(start, stop, steps + 1, dtype=torch.float64)
 
 
@@ -78,8 +78,8 @@ def ddpm(denoiser, schedule, x_t, times, generator=None, variance="small"):
     Raises:
         ValueError: times that do not decrease or leave [0, 1], or an unknown variance.
     """
-    check_times(times, x_t)
-    check_variance(variance)
+    require_times(times, x_t)
+    require_variance(variance)
     for t, s in pairwise(times):
         x_0 = denoiser(x_t, t)
         mean, std = posterior(schedule, x_0, x_t, t, s)
@@ -111,8 +111,8 @@ def ddim(denoiser, schedule, x_t, times, eta=0.0, generator=None):
     Raises:
         ValueError: times that are neither, or eta outside [0, 1].
     """
-    check_eta(eta)
-    check_times(times, x_t, upwards=eta == 0)
+    require_eta(eta)
+    require_times(times, x_t, upwards=eta == 0)
     for t, s in pairwise(times):
         alpha_t, sigma_t = schedule.scales(t, like=x_t)
         alpha_s, sigma_s = schedule.scales(s, like=x_t)
@@ -144,7 +144,7 @@ def heun(denoiser, schedule, x_t, times):
     Raises:
         ValueError: times that do not decrease or leave [0, 1].
     """
-    check_times(times, x_t)
+    require_times(times, x_t)
     for t, s in pairwise(times):
         alpha_t, sigma_t = schedule.scales(t, like=x_t)
         alpha_s, sigma_s = schedule.scales(s, like=x_t)
@@ -176,7 +176,7 @@ def dpm_solver(denoiser, schedule, x_t, times):
     Raises:
         ValueError: times that do not decrease or leave [0, 1].
     """
-    check_times(times, x_t)
+    require_times(times, x_t)
     before = h_before = None
     for t, s in pairwise(times):
         alpha_s, sigma_s = schedule.scales(s, like=x_t)
@@ -191,7 +191,7 @@ def dpm_solver(denoiser, schedule, x_t, times):
         yield Step(float(s), x_t, x_0)
 
 
-def check_times(times, x_t, upwards=False):
+def require_times(times, x_t, upwards=False):
     """Refuse times that no sampler can follow.
 
     Raises:
@@ -203,10 +203,10 @@ def check_times(times, x_t, upwards=False):
         raise TypeError(
             f"x_t is {getattr(x_t, 'dtype', type(x_t).__name__)}; expected a float tensor of noise (see start_noise)."
         )
-    check_decreasing(times, upwards)
+    require_decreasing(times, upwards)
 
 
-def check_decreasing(times, upwards=False):
+def require_decreasing(times, upwards=False):
     """Refuse times that do not decrease inside [0, 1]; with `upwards` they may increase from above 0."""
     times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
     if times.ndim != 1 or len(times) < 2:
@@ -222,7 +222,7 @@ def check_decreasing(times, upwards=False):
         raise ValueError(f"times are {shown}{', ...' if len(times) > 6 else ''}; expected times that decrease, {hint}.")
 
 
-def check_grid(steps, start, stop):
+def require_grid(steps, start, stop):
     """Refuse a grid without steps, or one that does not go down inside [0, 1]."""
     if not isinstance(steps, Integral) or steps < 1:
         raise ValueError(f"steps is {steps!r}; expected a whole number of at least 1.")
@@ -230,13 +230,13 @@ def check_grid(steps, start, stop):
         raise ValueError(f"start is {start} and stop is {stop}; expected 0 <= stop < start <= 1.")
 
 
-def check_variance(variance):
+def require_variance(variance):
     """Refuse a variance that DDPM does not know."""
     if variance not in ("small", "large"):
         raise ValueError(f"variance is {variance!r}; expected 'small' or 'large'.")
 
 
-def check_eta(eta):
+def require_eta(eta):
     """Refuse an eta outside [0, 1]."""
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; expected a number from 0 (deterministic) to 1 (as much noise as DDPM).")

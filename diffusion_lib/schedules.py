@@ -89,7 +89,7 @@ class Schedule:
         Raises:
             ValueError: T is not a positive whole number.
         """
-        check_steps(T)
+        require_steps(T)
         alpha_bar = self.alpha(torch.arange(T + 1, dtype=torch.float64) / T) ** 2
         return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest)
 
@@ -122,7 +122,7 @@ class Betas(Schedule):
     """
 
     def __init__(self, betas):
-        check_betas(betas)
+        require_betas(betas)
         betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
         self.log_alpha = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0) / 2])
 
@@ -159,7 +159,7 @@ class Cosine(Schedule):
     """
 
     def __init__(self, offset=0.008):
-        check_offset(offset)
+        require_offset(offset)
         self.offset = offset
 
     def angle(self, t):
@@ -197,7 +197,7 @@ class Shifted(Schedule):
     """
 
     def __init__(self, schedule, factor):
-        check_factor(factor)
+        require_factor(factor)
         self.schedule, self.factor = schedule, factor
 
     def length(self, t):
@@ -210,7 +210,7 @@ class Shifted(Schedule):
         return self.factor * self.schedule.sigma(t) / self.length(t)
 
 
-def check_betas(betas):
+def require_betas(betas):
     """Refuse what is not a list of variances."""
     betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
     if betas.ndim != 1 or len(betas) == 0:
@@ -219,19 +219,19 @@ def check_betas(betas):
         raise ValueError(f"betas reach from {betas.min():.3g} to {betas.max():.3g}; variances lie between 0 and 1.")
 
 
-def check_steps(T):
+def require_steps(T):
     """Refuse a number of steps that is none."""
     if not isinstance(T, Integral) or T < 1:
         raise ValueError(f"T is {T!r}; expected the number of steps, a whole number of at least 1.")
 
 
-def check_offset(offset):
+def require_offset(offset):
     """Refuse an offset outside [0, 1)."""
     if not 0 <= offset < 1:
         raise ValueError(f"offset is {offset}; expected a small number in [0, 1), the paper takes 0.008.")
 
 
-def check_factor(factor):
+def require_factor(factor):
     """Refuse a factor that is not positive."""
     if not factor > 0:
         raise ValueError(f"factor is {factor}; expected larger side / smaller side, a positive number.")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .forward import mask_tokens, uniform_like
-from .samplers import Step, check_decreasing
+from .samplers import Step, require_decreasing
 from .schedules import as_time, reshape_like
 
 # ---------------------------------------------------------------------------------------------- strings and ids
@@ -35,8 +35,8 @@ def encode(strings, symbols, mask="_"):
     >>> encode(["12+07=___"], "0123456789+=")
     tensor([[ 1,  2, 10,  0,  7, 11, 12, 12, 12]])
     """
-    check_symbols(symbols, mask)
-    check_strings(strings, symbols, mask)
+    require_symbols(symbols, mask)
+    require_strings(strings, symbols, mask)
     table = {character: number for number, character in enumerate(symbols + mask)}
     return torch.tensor([[table[character] for character in string] for string in strings])
 
@@ -47,8 +47,8 @@ def decode(ids, symbols, mask="_"):
     >>> decode(torch.tensor([[1, 2, 10, 0, 7, 11, 12, 1, 9]]), "0123456789+=")
     ['12+07=_19']
     """
-    check_symbols(symbols, mask)
-    check_tokens(ids, len(symbols))
+    require_symbols(symbols, mask)
+    require_tokens(ids, len(symbols))
     return ["".join((symbols + mask)[i] for i in row) for row in ids.tolist()]
 
 
@@ -59,7 +59,7 @@ def all_masked(n, length, mask, device="cpu"):
         n, length: B and L, at least 1.
         mask: the mask's id, V.
     """
-    check_numbers(n=n, length=length, mask=mask)
+    require_numbers(n=n, length=length, mask=mask)
     return torch.full((n, length), mask, device=device)
 
 
@@ -77,7 +77,7 @@ def carry_over(log_p, x_t):
     Returns:
         (B, L, V), right everywhere.
     """
-    check_tokens(x_t, log_p.shape[-1], shape=log_p.shape[:-1])
+    require_tokens(x_t, log_p.shape[-1], shape=log_p.shape[:-1])
     V = log_p.shape[-1]
     known = F.one_hot(x_t.clamp(max=V - 1), V).to(log_p).log()
     return torch.where((x_t == V)[..., None], log_p, known)
@@ -101,14 +101,14 @@ def exact_language(x_0, symbols, weights=None):
     Raises:
         ValueError, TypeError: ids outside 0..V - 1, or weights that do not sum to 1.
     """
-    check_numbers(symbols=symbols)
-    check_tokens(x_0, symbols - 1, name="x_0")
-    check_weights(weights, x_0)
+    require_numbers(symbols=symbols)
+    require_tokens(x_0, symbols - 1, name="x_0")
+    require_weights(weights, x_0)
     weights = torch.full((len(x_0),), 1 / len(x_0)) if weights is None else torch.as_tensor(weights)
     one_hot = F.one_hot(x_0, symbols).float().flatten(1)  # (N, L * V)
 
     def denoiser(x_t, t):
-        check_tokens(x_t, symbols, shape=(len(x_t), x_0.shape[1]))
+        require_tokens(x_t, symbols, shape=(len(x_t), x_0.shape[1]))
         members, w = one_hot.to(x_t.device), weights.to(x_t.device, torch.float32)
         known = F.one_hot(x_t, symbols + 1)[..., :-1].float().flatten(1)  # (B, L * V); a mask has a row of zeros
         agreements = known @ members.T  # (B, N)
@@ -131,8 +131,8 @@ class MaskedDenoiser(nn.Module):
     """
 
     def __init__(self, network, schedule):
-        check_network(network, causal=False)
-        check_schedule(schedule)
+        require_network(network, causal=False)
+        require_schedule(schedule)
         super().__init__()
         self.network, self.schedule, self.mask = network, schedule, network.symbols
 
@@ -174,7 +174,7 @@ def weight(schedule, t):
     >>> weight(Linear(), 0.25)
     tensor(4., dtype=torch.float64)
     """
-    check_hidden(t)
+    require_hidden(t)
     t = as_time(t).detach().requires_grad_()
     alpha_t = schedule.alpha(t)
     (slope,) = torch.autograd.grad(alpha_t.sum(), t)
@@ -236,9 +236,9 @@ def unmask(denoiser, schedule, x_t, times, generator=None, order="random"):
     Raises:
         ValueError, TypeError: times that do not decrease, ids that do not fit the denoiser, an unknown order.
     """
-    check_decreasing(times)
-    check_order(order)
-    check_tokens(x_t)
+    require_decreasing(times)
+    require_order(order)
+    require_tokens(x_t)
     for t, s in pairwise(times):
         alpha_t, alpha_s = schedule.alpha(t), schedule.alpha(s)
         share = float((alpha_s - alpha_t) / (1 - alpha_t))
@@ -261,7 +261,7 @@ def draw(p, noise):
         p: (B, L, V), at least 0, each row with a positive sum.
         noise: (B, L) uniform in [0, 1).
     """
-    check_draw(p, noise)
+    require_draw(p, noise)
     reached = p.cumsum(-1)
     return (reached <= noise[..., None] * reached[..., -1:]).sum(-1)
 
@@ -286,7 +286,7 @@ def sharpen(denoiser, temperature):
     Returns:
         denoiser (x_t, t) -> log-probabilities.
     """
-    check_temperature(temperature)
+    require_temperature(temperature)
     return lambda x_t, t: (denoiser(x_t, t) / temperature).log_softmax(-1)
 
 
@@ -304,13 +304,13 @@ class LeftToRight(nn.Module):
     """
 
     def __init__(self, network):
-        check_network(network, causal=True)
+        require_network(network, causal=True)
         super().__init__()
         self.network, self.begin = network, network.symbols
 
     def forward(self, x_0):
         """Log-probabilities (B, L, V) of every token, given those before it, for x_0 (B, L)."""
-        check_tokens(x_0, self.begin - 1, name="x_0")
+        require_tokens(x_0, self.begin - 1, name="x_0")
         before = F.pad(x_0[:, :-1], (1, 0), value=self.begin)  # begin, token 1 to token L - 1
         return self.network(before).float().log_softmax(-1)
 
@@ -330,8 +330,8 @@ class LeftToRight(nn.Module):
         Raises:
             ValueError, TypeError: an empty or too long prompt, ids that are no symbols.
         """
-        check_numbers(n=n, length=length)
-        check_prompt(prompt, n, length, self.begin)
+        require_numbers(n=n, length=length)
+        require_prompt(prompt, n, length, self.begin)
         device = next(self.parameters()).device
         x = torch.full((n, 1), self.begin, device=device)
         if prompt is not None:
@@ -345,7 +345,7 @@ class LeftToRight(nn.Module):
 # ---------------------------------------------------------------------------------------------- checks
 
 
-def check_symbols(symbols, mask):
+def require_symbols(symbols, mask):
     """Refuse symbols that are no string of different characters, and a mask that is one of them."""
     if not isinstance(symbols, str) or len(symbols) < 2 or len(set(symbols)) != len(symbols):
         raise ValueError(f"symbols is {symbols!r}; expected a string of different characters, as data.SUM_SYMBOLS.")
@@ -353,7 +353,7 @@ def check_symbols(symbols, mask):
         raise ValueError(f"mask is {mask!r}; expected one character that is no symbol, such as '_'.")
 
 
-def check_strings(strings, symbols, mask):
+def require_strings(strings, symbols, mask):
     """Refuse what is no list of strings of one length, made of the symbols."""
     if isinstance(strings, str) or not all(isinstance(string, str) for string in strings):
         raise TypeError(f"strings is {strings!r}; expected a list of strings, such as ['12+07=019'].")
@@ -365,7 +365,7 @@ def check_strings(strings, symbols, mask):
         raise ValueError(f"{', '.join(map(repr, unknown[:5]))} no symbols here; known are {symbols!r} and {mask!r}.")
 
 
-def check_tokens(x, highest_id=None, shape=None, name="x_t"):
+def require_tokens(x, highest_id=None, shape=None, name="x_t"):
     """Refuse what is no (B, L) tensor of int64 ids from 0 to highest_id (looked at on the CPU only)."""
     if not isinstance(x, torch.Tensor) or x.dtype != torch.int64:
         raise TypeError(f"{name} is {getattr(x, 'dtype', type(x).__name__)}; expected int64 token ids (see encode).")
@@ -378,14 +378,14 @@ def check_tokens(x, highest_id=None, shape=None, name="x_t"):
         raise ValueError(f"{name} has ids from {x.min()} to {x.max()}; expected 0 to {top}.")
 
 
-def check_numbers(**numbers):
+def require_numbers(**numbers):
     """Refuse what is no whole number of at least 1."""
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
 
 
-def check_weights(weights, x_0):
+def require_weights(weights, x_0):
     """Refuse weights that are no probabilities of the members; None is allowed."""
     if weights is None:
         return
@@ -397,33 +397,33 @@ def check_weights(weights, x_0):
         )
 
 
-def check_network(network, causal):
+def require_network(network, causal):
     """Refuse a network that looks the wrong way."""
     if not hasattr(network, "symbols") or getattr(network, "causal", causal) != causal:
         came = f"{type(network).__name__} with causal={getattr(network, 'causal', None)}"
         raise ValueError(f"network is {came}; expected one with .symbols, such as Transformer(..., causal={causal}).")
 
 
-def check_schedule(schedule):
+def require_schedule(schedule):
     """Refuse what is no schedule."""
     if not hasattr(schedule, "alpha"):
         raise TypeError(f"schedule is a {type(schedule).__name__}; expected a Schedule, such as Linear().")
 
 
-def check_hidden(t):
+def require_hidden(t):
     """Refuse t = 0; looked at where t is on the CPU."""
     t = as_time(t)
     if t.device.type == "cpu" and not (t > 0).all():
         raise ValueError("t reaches 0, where no token is hidden and the weight is infinite; draw 1 - even_times(B).")
 
 
-def check_order(order):
+def require_order(order):
     """Refuse an unknown order."""
     if order not in ("random", "shuffled", "confidence"):
         raise ValueError(f"order is {order!r}; expected 'random', 'shuffled' or 'confidence'.")
 
 
-def check_draw(p, noise):
+def require_draw(p, noise):
     """Refuse probabilities and noise that do not belong together."""
     if not isinstance(p, torch.Tensor) or not p.is_floating_point() or p.shape[:-1] != noise.shape:
         raise ValueError(
@@ -432,17 +432,17 @@ def check_draw(p, noise):
         )
 
 
-def check_temperature(temperature):
+def require_temperature(temperature):
     """Refuse a temperature that is not positive."""
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; expected a positive number, 1 for no change.")
 
 
-def check_prompt(prompt, n, length, symbols):
+def require_prompt(prompt, n, length, symbols):
     """Refuse a prompt that is empty, leaves nothing to write, or does not fit n; None is allowed."""
     if prompt is None:
         return
-    check_tokens(prompt, symbols - 1, name="prompt")
+    require_tokens(prompt, symbols - 1, name="prompt")
     if prompt.shape[1] >= length or prompt.shape[0] not in (1, n):
         raise ValueError(
             f"prompt has shape {tuple(prompt.shape)}; expected (1, P) or ({n}, P) with 0 < P < {length}, the length."

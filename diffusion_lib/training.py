@@ -101,7 +101,7 @@ class EMA:
     """
 
     def __init__(self, model, window=0.12):
-        check_window(window)
+        require_window(window)
         self.model, self.window, self.step = model, window, 0
         self.average = {name: p.detach().clone() for name, p in model.named_parameters()}
 
@@ -236,7 +236,7 @@ def train(
         TypeError: batches is no iterator.
         FloatingPointError: loss or gradient is not finite; the weights are still those of the step before.
     """
-    check_run(batches, steps, seconds, warmup, clip, save_every)
+    require_run(batches, steps, seconds, warmup, clip, save_every)
     optimizers = make_optimizers(model) if optimizers is None else optimizers
     peaks = [[group.setdefault("initial_lr", group["lr"]) for group in o.param_groups] for o in optimizers]
     device = next(model.parameters()).device
@@ -259,14 +259,14 @@ def train(
 
         with autocast(device, dtype):
             loss = loss_fn(model, next_batch(batches, step), generator).mean()
-        check_finite("loss", loss, step + 1)
+        require_finite("loss", loss, step + 1)
         scaler.scale(loss).backward()
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
         too_large = scaler.is_enabled() and not torch.isfinite(norm) and scaler.get_scale() > 1
         if not too_large:  # for float16; else leave the step out, and update() lowers the scale of the loss
-            check_finite("gradient's norm", norm, step + 1)
+            require_finite("gradient's norm", norm, step + 1)
             for optimizer in optimizers:
                 scaler.step(optimizer)
             if ema is not None:
@@ -281,13 +281,13 @@ def train(
         run.save(checkpoint, step, time.perf_counter() - start)
 
 
-def check_window(window):
+def require_window(window):
     """Refuse a window that is no share of the run."""
     if not 0 < window <= 1:
         raise ValueError(f"window is {window}; expected a share of the run, in (0, 1].")
 
 
-def check_run(batches, steps, seconds, warmup, clip, save_every):
+def require_run(batches, steps, seconds, warmup, clip, save_every):
     """Refuse a run that would never begin, never end, or go wrong in the middle."""
     if not hasattr(batches, "__next__"):
         raise TypeError(f"batches is a {type(batches).__name__}; expected an iterator: data.Batches, or iter(yours).")
@@ -310,7 +310,7 @@ def next_batch(batches, step):
         ) from None
 
 
-def check_finite(name, value, step):
+def require_finite(name, value, step):
     """Stop before a number that is none gets into the weights."""
     if not torch.isfinite(value):
         raise FloatingPointError(

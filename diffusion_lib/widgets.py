@@ -116,7 +116,7 @@ def drawing(text, side=28):
     tensor([[[[ 1., -1.],
               [-1.,  1.]]]])
     """
-    lines = check_drawing(text)
+    lines = require_drawing(text)
     ink = torch.tensor([[INK[character] for character in line] for line in lines]) / 9
     x = 2 * ink[None, None] - 1
     return x if len(lines) == side else F.interpolate(x, (side, side), mode="bilinear", antialias=True)
@@ -137,7 +137,7 @@ def canvas(draw, text="", side=28, **choices):
         dict of the controls, by name; the box is "text".
     """
     if text:
-        check_drawing(text)
+        require_drawing(text)
     box = ipywidgets.Textarea(value=text, continuous_update=False)
     controls = {name: control(name, choice) for name, choice in choices.items()}
     paper = ipywidgets.HTML(CANVAS.format(side=side))
@@ -148,7 +148,7 @@ def canvas(draw, text="", side=28, **choices):
     return controls
 
 
-def check_drawing(text):
+def require_drawing(text):
     """The lines of a drawing; refuse what is none."""
     lines = [line.rstrip() for line in str(text).strip("\n").splitlines()]
     width = max([len(line) for line in lines], default=0)

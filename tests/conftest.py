@@ -1,4 +1,4 @@
-"""What several test modules share: the skip of GPU tests, Monte Carlo with its error, and small things to sample."""
+"""Tests marked `gpu` skip themselves where there is no CUDA device."""
 
 import pytest
 import torch
@@ -7,30 +7,3 @@ import torch
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-
-
-def seeded(seed=0):
-    """A generator of its own, so that no test depends on another."""
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
-
-
-def agree(samples, expected, errors=5.0):
-    """Whether the mean over axis 0 of samples lies within so many of its standard errors of what is expected.
-
-    Five standard errors: a right value fails once in two million draws, and the seeds are fixed.
-    """
-    samples = samples.double()
-    error = samples.std(0) / len(samples) ** 0.5
-    off = (samples.mean(0) - expected).abs()
-    assert (off <= errors * error).all(), f"mean {samples.mean(0)}, expected {expected}, standard error {error}"
-
-
-def relative(got, right):
-    """The largest relative difference of two tensors."""
-    got, right = torch.as_tensor(got, dtype=torch.float64), torch.as_tensor(right, dtype=torch.float64)
-    assert got.shape == right.shape, (got.shape, right.shape)
-    return float(((got - right).abs() / right.abs().clamp(min=1e-300)).max())

@@ -1,0 +1,30 @@
+"""What several test modules share: generators of their own, and Monte Carlo with its error."""
+
+import torch
+
+
+def seeded(seed=0):
+    """A generator of its own, so that no test depends on another."""
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
+
+
+def agree(samples, expected, errors=5.0):
+    """Whether the mean over axis 0 of samples lies within so many of its standard errors of what is expected.
+
+    Five standard errors: a right value fails once in two million draws, and the seeds are fixed.
+    """
+    samples = samples.double()
+    error = samples.std(0) / len(samples) ** 0.5
+    off = (samples.mean(0) - expected).abs()
+    assert (off <= errors * error).all(), f"mean {samples.mean(0)}, expected {expected}, standard error {error}"
+
+
+def relative(got, right):
+    """The largest relative difference of two tensors."""
+    got, right = torch.as_tensor(got, dtype=torch.float64), torch.as_tensor(right, dtype=torch.float64)
+    assert got.shape == right.shape, (got.shape, right.shape)
+    return float(((got - right).abs() / right.abs().clamp(min=1e-300)).max())

@@ -1,0 +1,585 @@
+"""course.py: what it says, what it installs and when, and what it rewrites; and tools/outputs.py.
+
+The set-up runs in a copy of the repository's top level with a real environment whose pip, pytest and JupyterLab are
+stand-ins that write down how they were called, so no test here installs anything.
+"""
+
+import ast
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from base64 import b64encode
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from tools import ROOT, outputs
+
+RECORDER = """
+import json, os, pathlib, sys
+with open({log!r}, "a") as log:
+    log.write(json.dumps([{name!r}, *sys.argv[1:]]) + "\\n")
+if os.environ.get("FAIL", "no failure") in " ".join(sys.argv):
+    sys.exit(os.environ.get("SAYS", ""))
+sys.exit({code})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A copy of the repository's top level."""
+    requirements = [path.name for path in ROOT.glob("requirements*.txt")]
+    for name in ("course.py", "constraints.txt", "pyproject.toml", *requirements):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("00_start.ipynb", "03_network.ipynb"):
+        (tmp_path / "notebooks" / name).write_text("{}")
+    for name in ("CI", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def course(folder):
+    spec = importlib.util.spec_from_file_location("course_copy", folder / "course.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def calls(folder, course, monkeypatch):
+    """Puts an environment of stand-ins beside the copy. Returns a function that lists the calls since its last call."""
+    log = folder / "calls.txt"
+    venv.create(course.VENV, with_pip=False)
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    found = subprocess.run([course.PYTHON, "-c", ask], capture_output=True, text=True, check=True)
+    for name, code in (("pip", 0), ("pytest", 3), ("jupyterlab", 0)):
+        package = Path(found.stdout.strip()) / name
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "__main__.py").write_text(RECORDER.format(log=str(log), name=name, code=code))
+    for name in ("diffusion_lib/__main__", "tools/outputs", "tools/slides", "tools/grade", "tools/presenting"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(RECORDER.format(log=str(log), name=name, code=0))
+    monkeypatch.setattr(course, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(course.platform, "system", lambda: "Linux")
+
+    def since_last_time():
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [json.loads(line) for line in lines]
+
+    return since_last_time
+
+
+def run(folder, *arguments):
+    return subprocess.run([sys.executable, folder / "course.py", *arguments], capture_output=True, text=True)
+
+
+def paragraph(error):
+    """The message that course.py ends with, on one line."""
+    return " ".join(str(error.value).split())
+
+
+# What it says
+
+
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",), ("lab", "--help")])
+def test_help_names_every_command(folder, course, arguments):
+    shown = run(folder, *arguments)
+    assert shown.returncode == 0 and shown.stderr == ""
+    for name in course.COMMANDS:
+        assert f"course.py {name} " in shown.stdout
+    assert not course.VENV.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["labb"], "there is no command 'labb'; there are lab, present, slides"),
+        (["lab", "07"], "there is no lesson 07; there are 00, 03"),
+        (["lab", "seven"], "there is no lesson seven"),
+        (["present", "07"], "there is no lesson 07; there are 00, 03"),
+        (["setup", "present", "now"], "setup takes nothing or some of present, browser, and was given: present now"),
+    ],
+)
+def test_wrong_commands_end_in_one_paragraph_before_anything_is_made(folder, course, arguments, words):
+    shown = run(folder, *arguments)
+    assert shown.returncode == 1
+    assert words in " ".join(shown.stderr.split()) and "Traceback" not in shown.stderr
+    assert not course.VENV.exists()
+
+
+def test_an_old_python_can_read_the_file_and_is_told_what_to_do(course):
+    ast.parse((ROOT / "course.py").read_text(encoding="utf-8"), feature_version=(3, 6))
+    for old in [(3, 6, 0), (3, 10, 14)]:
+        with pytest.raises(SystemExit) as error:
+            course.check_machine(old, "Linux", "x86_64")
+        assert f"this is Python 3.{old[1]} and the course needs Python 3.11 or newer" in paragraph(error)
+        assert "python.org" in paragraph(error)
+    for new in [(3, 11, 0), (3, 13, 1), (4, 0, 0)]:
+        course.check_machine(new, "Linux", "x86_64")
+
+
+def test_an_intel_mac_is_told_about_colab(course):
+    with pytest.raises(SystemExit) as error:
+        course.check_machine((3, 12, 0), "Darwin", "x86_64")
+    assert "Colab" in paragraph(error)
+    course.check_machine((3, 12, 0), "Darwin", "arm64")
+
+
+def test_only_the_standard_library_is_used():
+    tree = ast.parse((ROOT / "course.py").read_text(encoding="utf-8"))
+    imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= sys.stdlib_module_names
+
+
+# Which PyTorch
+
+
+@pytest.mark.parametrize(
+    "system, gpu, index",
+    [
+        ("Linux", False, "https://download.pytorch.org/whl/cpu"),
+        ("Linux", True, None),
+        ("Windows", False, None),
+        ("Windows", True, "https://download.pytorch.org/whl/cu130"),
+        ("Darwin", False, None),
+    ],
+)
+def test_the_build_of_pytorch_fits_the_machine(course, system, gpu, index):
+    assert course.torch_index(system, gpu) == index
+
+
+@pytest.mark.parametrize(
+    "tool, result, gpu",
+    [
+        (None, None, False),
+        ("nvidia-smi", SimpleNamespace(returncode=0, stdout=b"GPU 0: NVIDIA T4 (UUID: GPU-1)\n"), True),
+        ("nvidia-smi", SimpleNamespace(returncode=0, stdout=b"No devices found.\n"), False),
+        ("nvidia-smi", SimpleNamespace(returncode=9, stdout=b"GPU driver mismatch\n"), False),
+        ("nvidia-smi", OSError("not a program"), False),
+        ("nvidia-smi", subprocess.TimeoutExpired("nvidia-smi", 30), False),
+    ],
+)
+def test_a_gpu_counts_only_if_its_driver_lists_it(course, monkeypatch, tool, result, gpu):
+    def answer(*_, **__):
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(course.shutil, "which", lambda name: tool)
+    monkeypatch.setattr(course.subprocess, "run", answer)
+    assert course.has_nvidia_gpu() is gpu
+
+
+# Installing
+
+
+def test_set_up_installs_once_and_again_when_something_changed(folder, course, calls, capfd):
+    course.set_up()
+    torch_step, requirements, package = calls()
+    version = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    assert version in torch_step and "--no-deps" in torch_step and "https://download.pytorch.org/whl/cpu" in torch_step
+    assert {"--timeout=10", "--retries=1"} <= set(torch_step)
+    assert requirements[-4:] == ["-r", "requirements.txt", "-c", "constraints.txt"]
+    assert package[-2:] == ["-e", "."] and "--quiet" not in package
+    assert "--> installing" in capfd.readouterr().out
+
+    course.set_up()
+    assert calls() == []
+    assert "up to date" in capfd.readouterr().out
+    for name in ("requirements.txt", "constraints.txt", "pyproject.toml"):
+        with open(folder / name, "a") as file:
+            file.write("# changed\n")
+        course.set_up()
+        made = calls()
+        assert len(made) == 3 and all("--quiet" in call for call in made), name
+    course.set_up()
+    assert calls() == []
+
+
+@pytest.mark.parametrize("command, extra", [(["present"], "present"), (["setup", "browser"], "browser")])
+def test_extras_are_installed_once_and_do_not_disturb_the_rest(folder, course, calls, command, extra):
+    def made():
+        return [call[call.index("-r") + 1] for call in calls() if call[0] == "pip" and "-r" in call]
+
+    own = f"requirements-{extra}.txt"
+    course.main(command)
+    assert made() == ["requirements.txt", own]
+    course.main(command)
+    course.main(["test"])
+    assert made() == []
+    for name in course.EXTRAS[extra]:
+        with open(folder / name, "a") as file:
+            file.write("# changed\n")
+        course.main(["test"])
+        assert made() == []
+        course.main(command)
+        assert made() == [own], name
+    with open(folder / "constraints.txt", "a") as file:
+        file.write("# changed\n")
+    course.main(["test"])
+    assert made() == ["requirements.txt"]
+    course.main(command)
+    assert made() == [own]
+
+
+def test_extras_that_failed_are_tried_again(course, calls, monkeypatch):
+    monkeypatch.setenv("FAIL", "requirements-present.txt")
+    monkeypatch.setenv("SAYS", "No matching distribution found")
+    with pytest.raises(SystemExit) as error:
+        course.main(["present"])
+    assert "pip could not install what requirements-present.txt names" in paragraph(error)
+    assert "tools/presenting" not in str(calls())
+    monkeypatch.delenv("FAIL")
+    course.main(["setup", "present"])
+    (again,) = calls()
+    assert again[-4:] == ["-r", "requirements-present.txt", "-c", "constraints.txt"]
+
+
+def test_every_extra_names_the_files_it_reads_and_its_packages_are_pinned(course):
+    pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    for extra, names in course.EXTRAS.items():
+        lines = [line for name in names for line in (ROOT / name).read_text().splitlines()]
+        wanted = [line.split("#")[0].strip() for line in lines]
+        assert {f"requirements-{extra}.txt", *(line[3:] for line in wanted if line[:3] == "-r ")} == set(names)
+        packages = {re.split("[<>=]", line)[0] for line in wanted if line and line[:3] != "-r "}
+        assert packages and packages <= pinned
+
+
+def test_set_up_respects_pip_settings_and_is_short_in_ci(course, calls, monkeypatch):
+    monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "60")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("CI", "true")
+    course.set_up()
+    made = calls()
+    assert not any(argument.startswith(("--timeout", "--retries")) for argument in made[0])
+    assert all("--quiet" in call for call in made)
+
+
+def test_an_unreachable_pytorch_index_does_not_stop_the_set_up(course, calls, monkeypatch, capfd):
+    monkeypatch.setenv("FAIL", "download.pytorch.org")
+    monkeypatch.setenv("SAYS", "NewConnectionError: Name or service not known")
+    course.set_up()
+    assert len(calls()) == 3 and course.STAMP.exists()
+    assert "whl/cpu did not answer" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "says, words",
+    [
+        ("ERROR: [Errno 28] No space left on device", "The disk is full."),
+        ("WARNING: Retrying ... NewConnectionError ... No matching distribution found", "Check the network connection"),
+        ("ERROR: No matching distribution found for torch", "A package has no build for this Python"),
+        ("ERROR: a surprise", "The lines above are its own"),
+    ],
+)
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_a_failed_install_ends_in_one_paragraph_and_is_tried_again(course, calls, monkeypatch, capfd, says, words, ci):
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("FAIL", "requirements.txt")
+    monkeypatch.setenv("SAYS", says)
+    with pytest.raises(SystemExit) as error:
+        course.set_up()
+    assert words in paragraph(error) and "pip could not install what requirements.txt names" in paragraph(error)
+    assert says in capfd.readouterr().err
+    assert len(calls()) == 2 and not course.STAMP.exists()
+    monkeypatch.delenv("FAIL")
+    course.set_up()
+    assert len(calls()) == 3 and course.STAMP.exists()
+
+
+def test_the_signs_of_trouble_are_those_that_pip_gives(course):
+    pip = [sys.executable, "-m", "pip", "--isolated", "install", "--dry-run", "--retries=1", "--timeout=5"]
+    closed = subprocess.run([*pip, "--index-url=http://127.0.0.1:9/simple", "absent"], capture_output=True, text=True)
+    assert closed.returncode and "could not be reached" in course.explain(closed.stderr)
+    absent = subprocess.run([*pip, "--no-index", "absent"], capture_output=True, text=True)
+    assert absent.returncode and "no build for this Python" in course.explain(absent.stderr)
+
+
+def test_a_full_disk_is_noticed_before_anything_is_made(course, monkeypatch):
+    monkeypatch.setattr(course, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(course.shutil, "disk_usage", lambda path: SimpleNamespace(free=1.2e9))
+    with pytest.raises(SystemExit) as error:
+        course.set_up()
+    assert "needs about 3 GB and only 1.2 GB are free" in paragraph(error)
+    assert not course.VENV.exists()
+
+
+def test_a_python_without_venv_is_told_the_package(course, monkeypatch):
+    said = "The virtual environment was not created successfully because ensurepip is not available."
+    failed = SimpleNamespace(returncode=1, stdout=said)
+    monkeypatch.setattr(course.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(SystemExit) as error:
+        course.make_environment()
+    assert "apt install python3-venv" in paragraph(error)
+
+
+def test_a_broken_environment_is_made_anew(course, calls, monkeypatch):
+    course.set_up()
+    calls()
+    (course.VENV / "pyvenv.cfg").write_text("home = /nowhere\n")
+    course.PYTHON.unlink()
+    assert not course.environment_works()
+    monkeypatch.setattr(course, "make_environment", lambda: venv.create(course.VENV, clear=True, with_pip=False))
+    monkeypatch.setattr(course, "pip_install", lambda *arguments: (True, ""))
+    course.set_up()
+    assert course.PYTHON.exists() and course.STAMP.read_text() == course.fingerprint()
+
+
+# The commands
+
+
+def test_commands_pass_arguments_on_and_exit_codes_back(folder, course, calls):
+    course.set_up()
+    calls()
+    assert course.main(["test", "-k", "samplers", "-x"]) == 3
+    assert calls() == [["pytest", "-k", "samplers", "-x"]]
+    assert course.main(["demo", "--steps", "5"]) == 0
+    assert calls() == [["diffusion_lib/__main__", "--steps", "5"]]
+    for command, module in (("outputs", "outputs"), ("slides", "slides"), ("grade", "grade")):
+        assert course.main([command, "03", "-x"]) == 0
+        assert calls() == [[f"tests/{module}", "03", "-x"]]
+    assert course.main(["setup"]) == 0
+    assert calls() == []
+
+
+@pytest.mark.parametrize(
+    "arguments, notebook, options",
+    [
+        ([], "00_start.ipynb", []),
+        (["03"], "03_network.ipynb", []),
+        (["3", "--no-browser"], "03_network.ipynb", ["--no-browser"]),
+        (["--port=9000"], "00_start.ipynb", ["--port=9000"]),
+    ],
+)
+def test_lab_opens_the_lesson(folder, course, calls, arguments, notebook, options):
+    assert course.main(["lab", *arguments]) == 0
+    opened = [f"--ServerApp.root_dir={folder}", str(folder / "notebooks" / notebook), *options]
+    assert calls()[-1] == ["jupyterlab", *opened]
+
+
+@pytest.mark.parametrize(
+    "arguments, number, options",
+    [([], "00", []), (["3", "--no-browser"], "03", ["--no-browser"]), (["--port=9000"], "00", ["--port=9000"])],
+)
+def test_present_builds_the_notes_and_shows_the_lesson(folder, course, calls, capfd, arguments, number, options):
+    course.set_up("present")
+    calls()
+    assert course.main(["present", *arguments]) == 0
+    assert calls() == [["tools/slides", number, "--notes"], ["tools/presenting", number, *options]]
+    said = capfd.readouterr().out
+    assert f"{number}_notes.html" in said and "Shift+Enter" in said
+
+
+def test_a_lesson_is_presented_without_notes_when_there_are_none(folder, course, calls, monkeypatch, capfd):
+    course.set_up("present")
+    calls()
+    monkeypatch.setenv("FAIL", "--notes")
+    monkeypatch.setenv("SAYS", "a formula is wrong")
+    assert course.main(["present", "3"]) == 0
+    assert calls()[-1] == ["tools/presenting", "03"]
+    shown = capfd.readouterr()
+    assert "course.py slides 03 --notes' says why" in shown.out and "a formula" not in shown.out + shown.err
+
+    (folder / "tools/slides.py").unlink()
+    assert course.main(["present", "3"]) == 0
+    assert calls() == [["tools/presenting", "03"]]
+    assert "notes" not in capfd.readouterr().out
+
+
+# set-repo
+
+OLD = "diffusion-course/diffusion-course"
+
+
+@pytest.fixture
+def repository(folder):
+    slug_lines = [
+        f"[![Colab](badge.svg)](https://colab.research.google.com/github/{OLD}/blob/main/notebooks/00_start.ipynb)",
+        f"git clone https://github.com/{OLD}.git\r",
+        "cd diffusion-course",
+        f"https://codespaces.new/{OLD}?quickstart=1 and https://github.com/{OLD}.",
+    ]
+    others = f"github.com/{OLD}-extra github.com/x{OLD} github.com/{OLD}.js cd diffusion-course-2"
+    (folder / "README.md").write_bytes("\n".join([*slug_lines, others, "é"]).encode())
+    (folder / "notebooks/00_start.ipynb").write_text(json.dumps({"source": slug_lines}))
+    (folder / ".github/workflows").mkdir(parents=True)
+    (folder / ".github/workflows/ci.yml").write_text(f"# {OLD}\n")
+    (folder / "other.md").write_text(OLD)
+    return SimpleNamespace(folder=folder, others=others, links=len(slug_lines))
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_set_repo_rewrites_every_link_and_nothing_else(repository, course, capsys):
+    folder = repository.folder
+    assert course.main(["set-repo", "ada-l/diffusion_2.0"]) == 0
+    readme = (folder / "README.md").read_bytes().decode()
+    assert readme.count("ada-l/diffusion_2.0") == 4 and repository.others in readme
+    assert "git clone https://github.com/ada-l/diffusion_2.0.git\r\ncd diffusion_2.0\n" in readme
+    assert "ada-l/diffusion_2.0/blob" in json.loads((folder / "notebooks/00_start.ipynb").read_text())["source"][0]
+    assert (folder / ".github/workflows/ci.yml").read_text() == "# ada-l/diffusion_2.0\n"
+    assert 'Repository = "https://github.com/ada-l/diffusion_2.0"' in (folder / "pyproject.toml").read_text()
+    assert (folder / "other.md").read_text() == OLD
+    assert "README.md: diffusion-course/diffusion-course is now ada-l/diffusion_2.0" in capsys.readouterr().out
+
+    before = contents(folder)
+    assert course.main(["set-repo", "ada-l/diffusion_2.0"]) == 0
+    assert contents(folder) == before and not list(folder.rglob("*.part"))
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["ada"], ["ada/a", "b"], ["https://github.com/ada/a"], ["ada/a/b"], ["-ada/a"], ["ada/.."], ["ada/a b"],
+     ["ada/a.git"], ['ada/"'], ["ada/ä"], ["ada/"], ["ada/a\n"]],
+)  # fmt: skip
+def test_set_repo_refuses_what_is_not_a_repository(repository, course, arguments):
+    before = contents(repository.folder)
+    with pytest.raises(SystemExit) as error:
+        course.main(["set-repo", *arguments])
+    assert "OWNER/NAME" in paragraph(error)
+    assert contents(repository.folder) == before
+
+
+def test_an_interrupted_set_repo_can_be_repeated(repository, course, monkeypatch):
+    replace, left = course.os.replace, iter([True, True])
+
+    def fails_at_the_third_file(*paths):
+        if not next(left, False):
+            raise OSError("power cut")
+        replace(*paths)
+
+    monkeypatch.setattr(course.os, "replace", fails_at_the_third_file)
+    with pytest.raises(OSError, match="power cut"):
+        course.main(["set-repo", "ada/lessons"])
+    monkeypatch.setattr(course.os, "replace", replace)
+    course.main(["set-repo", "ada/lessons"])
+    for name in ("README.md", "notebooks/00_start.ipynb", ".github/workflows/ci.yml", "pyproject.toml"):
+        text = (repository.folder / name).read_text(encoding="utf-8")
+        assert "ada/lessons" in text and OLD not in text.replace(repository.others, "")
+
+
+def test_set_repo_leaves_no_old_name_in_the_real_files(tmp_path):
+    names = ["course.py", "pyproject.toml", "README.md", "tools/setup_cell.py", ".github/workflows/ci.yml"]
+    names += [str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    old = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("Repository"))
+    slug = old.split("github.com/")[1].rstrip('"')
+    assert run(tmp_path, "set-repo", "ada/lessons").returncode == 0
+    for name in names:
+        assert slug not in (tmp_path / name).read_text(encoding="utf-8"), name
+
+
+# Storing outputs
+
+LESSON = [
+    ("import sys\nimport matplotlib.pyplot as plt\nfrom tqdm.auto import tqdm\nimport ipywidgets", []),
+    ("for _ in tqdm(range(3)):\n    pass\nprint('noise', file=sys.stderr)\nprint('kept')", []),
+    ("plt.plot([1, 2])\nplt.show()\nplt.plot([2, 1])\nplt.show()", ["figure:a-line"]),
+    ("_ = ipywidgets.interact(lambda x: print(x), x=(0, 3))", []),
+    ("2 + 3", []),
+]
+
+
+def write_lesson(path, cells):
+    notebook = nbformat.v4.new_notebook(metadata={"widgets": {}, "colab": {"a": 1}})
+    for k, (source, tags) in enumerate(cells):
+        metadata = {"tags": tags, "execution": {"iopub.status.busy": "now"}, "slideshow": {"slide_type": "slide"}}
+        notebook.cells.append(nbformat.v4.new_code_cell(source, id=f"own-{k}", metadata=metadata, execution_count=7))
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def lessons(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    write_lesson(tmp_path / "notebooks/00_good.ipynb", LESSON)
+    write_lesson(tmp_path / "notebooks/01_bad.ipynb", [("x = 1", []), ("x / 0", [])])
+    write_lesson(tmp_path / "notebooks/02_no_picture.ipynb", [("print('no picture')", ["figure:b"])])
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_outputs_are_stored_clean_and_the_same_twice(lessons, capsys):
+    path = lessons / "notebooks/00_good.ipynb"
+    assert outputs.main(["0", "--timings", str(lessons / "timings.json")], root=lessons) == 0
+    assert "cell 2 wrote to stderr, which is not stored: noise" in "".join(capsys.readouterr())
+    notebook = nbformat.read(path, as_version=4)
+    cells = notebook.cells
+    assert [cell.id for cell in cells] == [f"own-{k}" for k in range(5)]
+    assert [cell.execution_count for cell in cells] == [1, 2, 3, 4, 5]
+    assert all(set(cell.metadata) == {"tags", "slideshow"} for cell in cells)
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "colab"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert [(output.name, output.text) for output in cells[1].outputs] == [("stdout", "kept\n")]
+    assert cells[3].outputs[0].data == {"text/html": outputs.WIDGET_NOTE} and len(cells[3].outputs) == 1
+    assert cells[4].outputs[0].data == {"text/plain": "5"}
+    assert (lessons / "figures/a-line.png").read_bytes() == outputs.figures(notebook)["a-line"]
+    timings = json.loads((lessons / "timings.json").read_text())
+    assert list(timings["seconds"]) == ["00"] and timings["machine"].startswith(("cpu", "cuda", "mps"))
+
+    first = path.read_bytes()
+    assert outputs.main(["00"], root=lessons) == 0
+    assert path.read_bytes() == first
+    # What was changed by hand passes the comparison that CI makes.
+    test = [sys.executable, "-m", "pytest", "-q", str(path), "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+    compared = subprocess.run(test, cwd=ROOT, capture_output=True, text=True)
+    assert "5 passed" in compared.stdout, compared.stdout + compared.stderr
+
+
+@pytest.mark.slow
+def test_a_failing_lesson_keeps_its_file_and_is_named(lessons, capsys):
+    before = contents(lessons / "notebooks")
+    assert outputs.main([], root=lessons) == 1
+    said = "".join(capsys.readouterr())
+    assert "lesson 01, cell 2: CellExecutionError" in said and "ZeroDivisionError" in said
+    assert "cell 1 is tagged 'figure:b' and shows no picture" in said
+    assert "failed: lesson 01, 02" in said
+    after = contents(lessons / "notebooks")
+    assert {str(name) for name in before if before[name] != after[name]} == {"00_good.ipynb"}
+    assert before.keys() == after.keys()
+
+
+def test_unknown_lessons_are_named(lessons, capsys):
+    with pytest.raises(SystemExit):
+        outputs.main(["08"], root=lessons)
+    assert "no lesson 08; there are 00, 01, 02" in capsys.readouterr().err
+
+
+def test_a_figure_name_is_used_once():
+    picture = nbformat.v4.new_output("display_data", data={"image/png": b64encode(b"picture").decode()})
+    cell = nbformat.v4.new_code_cell("plot()", metadata={"tags": ["figure:a"]}, outputs=[picture])
+    assert outputs.figures(nbformat.v4.new_notebook(cells=[cell])) == {"a": b"picture"}
+    with pytest.raises(outputs.LessonFailed, match="figure:a"):
+        outputs.figures(nbformat.v4.new_notebook(cells=[cell, nbformat.from_dict({**cell, "id": "b"})]))
+    for name in ("../a", ""):
+        cell.metadata.tags = [f"figure:{name}"]
+        with pytest.raises(outputs.LessonFailed, match="not a new name"):
+            outputs.figures(nbformat.v4.new_notebook(cells=[cell]))
+
+
+def test_pictures_are_stored_with_their_alt_texts():
+    def cell(pictures, **metadata):
+        png = [nbformat.v4.new_output("display_data", data={"image/png": "iVBO"}) for _ in range(pictures)]
+        return nbformat.v4.new_code_cell("plot()", outputs=[*png, said], metadata=metadata)
+
+    said = nbformat.v4.new_output("stream", name="stdout", text="0.5\n")
+    one, two, none = cell(1, alt="A line."), cell(2, alt=["First.", "Second."]), cell(1)
+    outputs.clean(nbformat.v4.new_notebook(cells=[one, two, none]))
+    assert one.outputs[0].metadata == {"image/png": {"alt": "A line."}}
+    assert [o.metadata["image/png"]["alt"] for o in two.outputs[:2]] == ["First.", "Second."]
+    assert none.outputs[0].metadata == {} and none.outputs[1].text == "0.5\n"
