@@ -63,7 +63,7 @@ def said_by_exercises(notebook):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("path", SHUFFLED, ids=lambda path: path.stem)
 def test_a_lesson_from_a_read_only_copy_as_it_is_presented(path, read_only_copy, tmp_path, record_property):
     record_property("order", ORDER)

@@ -277,7 +277,7 @@ def only_the_clone(folder):
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.all
 def test_set_up_and_imports_of_every_lesson_change_nothing_on_colab(machine, tmp_path):
     before = colab.frozen(machine.python)
     clean = (
@@ -327,7 +327,7 @@ def check_widgets(notebook, expected):
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("path", LESSONS if REAL else [p for p in LESSONS if p.name[:2] in ("00", "01", "04", "06")],
                          ids=lambda path: path.stem)  # fmt: skip
 def test_a_lesson_runs_on_colab(path, machine, tmp_path):
@@ -341,7 +341,7 @@ def test_a_lesson_runs_on_colab(path, machine, tmp_path):
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.all
 def test_an_error_in_a_widget_is_noticed(machine, tmp_path):
     draw = "import ipywidgets\nslider = ipywidgets.IntSlider(1)\n"
     draw += "display(ipywidgets.interactive_output(lambda x: print(1 / x), {'x': slider}))\n"
@@ -352,7 +352,7 @@ def test_an_error_in_a_widget_is_noticed(machine, tmp_path):
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.all
 def test_plots_and_widgets_pass_their_tests_on_colab(machine, tmp_path):
     command = [machine.python, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--basetemp", tmp_path]
     command += ["tests/core/test_plots_widgets.py"]

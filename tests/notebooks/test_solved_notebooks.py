@@ -144,7 +144,7 @@ def installed(tmp_path_factory):
     return target
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("path", SHUFFLED, ids=lambda path: path.stem)
 def test_a_solved_lesson_runs_in_a_plain_folder_and_is_told_to_be_correct(path, installed, tmp_path, record_property):
     record_property("order", ORDER)

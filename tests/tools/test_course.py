@@ -513,7 +513,7 @@ def lessons(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_outputs_are_stored_clean_and_the_same_twice(lessons, capsys):
     path = lessons / "notebooks/00_good.ipynb"
     assert outputs.main(["0", "--timings", str(lessons / "timings.json")], root=lessons) == 0
@@ -541,7 +541,7 @@ def test_outputs_are_stored_clean_and_the_same_twice(lessons, capsys):
     assert "5 passed" in compared.stdout, compared.stdout + compared.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_a_failing_lesson_keeps_its_file_and_is_named(lessons, capsys):
     before = contents(lessons / "notebooks")
     assert outputs.main([], root=lessons) == 1

@@ -315,7 +315,7 @@ my_alpha_bar = my_cosine_alpha_bar = my_betas
 ENDLESS = "def my_smallest_T(first, last, limit):\n    T = 1\n    while limit:\n        T += 1\n    return T\n"
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_endless_and_deadly_cells_do_not_hold_up_the_others(student, kernel, monkeypatch):
     monkeypatch.setattr(kernel, "seconds", SMALL_LIMIT)
     monkeypatch.setattr(grade, "GRACE_SECONDS", 1.5)
@@ -336,7 +336,7 @@ def test_endless_and_deadly_cells_do_not_hold_up_the_others(student, kernel, mon
     assert results[3]["line"] in (3, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_a_cell_on_the_way_is_tried_once_and_left_out_where_it_may_not_be_needed(student, kernel, monkeypatch):
     monkeypatch.setattr(kernel, "seconds", SMALL_LIMIT)
     monkeypatch.setattr(grade, "LARGEST_MEMORY", 0.8e9)
@@ -366,7 +366,7 @@ def test_a_cell_on_the_way_is_tried_once_and_left_out_where_it_may_not_be_needed
 # Every lesson
 
 
-@pytest.mark.slow
+@pytest.mark.all
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_every_lesson_is_graded(path, kernel, tmp_path):
     """As the course has it all is untouched, solved all is right, and a known mistake gets its symptom."""

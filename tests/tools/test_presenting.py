@@ -109,7 +109,7 @@ def test_slides_and_hand_outs_show_as_many_lines_of_code():
     assert re.findall(r"--code-lines: (\d+);", style) == [str(slides.CODE_LINES)]
 
 
-@pytest.mark.slow
+@pytest.mark.all
 def test_a_cell_finds_those_above_it_run_once_and_in_silence(lesson, tmp_path, monkeypatch):
     path = tmp_path / "lesson.ipynb"
     nbformat.write(lesson, path)
