@@ -6,20 +6,23 @@ stand-ins that write down how they were called, so no test here installs anythin
 
 import ast
 import importlib.util
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
 import venv
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
-from tools import ROOT, outputs
+from tools import ROOT, outputs, pictures
 
 RECORDER = """
 import json, os, pathlib, sys
@@ -583,3 +586,110 @@ def test_pictures_are_stored_with_their_alt_texts():
     assert one.outputs[0].metadata == {"image/png": {"alt": "A line."}}
     assert [o.metadata["image/png"]["alt"] for o in two.outputs[:2]] == ["First.", "Second."]
     assert none.outputs[0].metadata == {} and none.outputs[1].text == "0.5\n"
+
+
+# What is said again keeps its bytes
+
+
+def shown(fill, size=(24, 32)):
+    """The PNG of a picture with its upper half in one grey, as base64."""
+    array = np.full((*size, 3), 255, np.uint8)
+    array[: size[0] // 2] = fill
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return b64encode(file.getvalue()).decode()
+
+
+def ran(outputs, count=1, source="same()", id="own"):
+    """A notebook of one cell with these outputs: a text for printed, a dict for data, a tuple for an error."""
+    made = []
+    for output in outputs:
+        if isinstance(output, str):
+            made.append(nbformat.v4.new_output("stream", name="stdout", text=output))
+        elif isinstance(output, tuple):
+            name, value, *traceback = output
+            made.append(nbformat.v4.new_output("error", ename=name, evalue=value, traceback=traceback))
+        else:
+            made.append(nbformat.v4.new_output("execute_result", data=output, execution_count=count))
+    cell = nbformat.v4.new_code_cell(source, id=id, outputs=made, execution_count=count)
+    return nbformat.v4.new_notebook(cells=[cell])
+
+
+@pytest.mark.parametrize(
+    "old, new, kept",
+    [
+        (["loss 0.512, 7 steps\n"], ["loss 0.514, 7 steps\n"], True),
+        (["loss 0.512, 7 steps\n"], ["loss 0.612, 7 steps\n"], False),
+        (["loss 0.512, 7 steps\n"], ["loss 0.512, 8 steps\n"], False),
+        (["loss 0.512, 7 steps\n"], ["loss 0.5121, 7 steps\n"], False),
+        (["loss 0.512\n"], ["lost 0.512\n"], False),
+        (["a\n"], ["a\n", {"text/plain": "5"}], False),
+        ([{"text/plain": "5.01"}], [{"text/plain": "5.02"}], True),
+        ([{"text/plain": "5.01", "text/html": "<b>"}], [{"text/plain": "5.01", "text/html": "<i>"}], False),
+        ([{"text/plain": "<Figure>", "image/png": shown(90)}], [{"text/plain": "<Figure>"}], False),
+        ([{"image/png": shown(90)}], [{"image/png": shown(91)}], True),
+        ([{"image/png": shown(90)}], [{"image/png": shown(99)}], False),
+        ([{"image/png": shown(90)}, "0.5\n"], [{"image/png": shown(91)}, "0.9\n"], False),
+        ([{"image/svg+xml": "<svg/>"}], [{"image/svg+xml": "<svg />"}], False),
+        ([("ValueError", "x is 0.51", "line 1")], [("ValueError", "x is 0.55", "line 1")], False),
+        ([("ValueError", "x is 0.511", "line 1")], [("ValueError", "x is 0.512", "line 1")], True),
+        ([("ValueError", "x is 0.511", "line 1")], [("TypeError", "x is 0.511", "line 1")], False),
+        ([("ValueError", "x is 0.511", "line 1")], [("ValueError", "x is 0.511", "line 2")], False),
+    ],
+)  # fmt: skip
+def test_an_output_is_new_only_if_a_reader_would_say_so(old, new, kept):
+    stored, fresh = ran(old), ran(new)
+    wanted = nbformat.writes(stored if kept else fresh)
+    assert outputs.keep_what_is_said_again(fresh, stored) == ([] if kept else [1])
+    assert nbformat.writes(fresh) == wanted
+
+
+def test_a_cell_with_new_code_has_new_outputs():
+    for change in ({"source": "other()"}, {"id": "other"}):
+        fresh = ran(["0.514\n"], **change)
+        assert outputs.keep_what_is_said_again(fresh, ran(["0.512\n"])) == [1]
+        assert fresh.cells[0].outputs[0].text == "0.514\n"
+
+
+def test_a_kept_output_has_the_fresh_count_and_alt_text():
+    picture = {"image/png": shown(90)}
+    stored, fresh = ran([picture], count=3), ran([{"image/png": shown(91)}], count=4)
+    fresh.cells[0].outputs[0].metadata = {"image/png": {"alt": "Grey."}}
+    assert outputs.keep_what_is_said_again(fresh, stored) == []
+    (output,) = fresh.cells[0].outputs
+    assert output.data == picture and output.execution_count == 4 == fresh.cells[0].execution_count
+    assert output.metadata == {"image/png": {"alt": "Grey."}}
+
+
+def test_a_stored_picture_is_reduced_once():
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(64, 0)
+    file = io.BytesIO()
+    Image.fromarray(ramp).convert("RGBA").save(file, "PNG", compress_level=0)
+    large = [{"image/png": b64encode(file.getvalue()).decode()}]
+    fresh, again = ran(large), ran(large)
+    outputs.keep_what_is_said_again(fresh, ran(large))
+    small = fresh.cells[0].outputs[0].data["image/png"]
+    assert len(small) < len(large[0]["image/png"]) / 4
+    outputs.keep_what_is_said_again(again, fresh)
+    assert again.cells[0].outputs[0].data["image/png"] == small
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_the_demo_s_picture_is_reduced_and_replaced_only_by_another(tmp_path, monkeypatch, code):
+    (tmp_path / "figures").mkdir()
+    path = tmp_path / "figures/digits.png"
+
+    def demo_that_draws(fill):
+        def drawn(command, cwd):
+            path.write_bytes(b64decode(shown(fill)))
+            return SimpleNamespace(returncode=code)
+
+        monkeypatch.setattr(outputs.subprocess, "run", drawn)
+        assert outputs.demo(tmp_path) == code
+        return path.read_bytes()
+
+    first = demo_that_draws(90)
+    assert first == (b64decode(shown(90)) if code else pictures.reduced(b64decode(shown(90))))
+    if code == 0:
+        assert demo_that_draws(91) == first
+        assert demo_that_draws(120) not in (first, b64decode(shown(120)))
