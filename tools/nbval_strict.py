@@ -8,10 +8,15 @@ the text exactly, integers exactly, floats within 2 % or 0.001. So a number belo
 matters, print it as a ratio. stderr, HTML, pictures, widgets and what is shown inside them are not compared.
 Cells tagged `nbval-ignore-output` only have to run; cells tagged `raises-exception` have to raise what is stored.
 
+All that can be seen in that one run is seen in it: the seconds of every cell are kept (in pytest's cache, and the
+longest are told at the end), an exercise that nobody touched must say so, and nothing may appear beside the lesson.
+On several cores (pytest-xdist) the longest lessons begin first.
+
 This leans on nbval's internals: constraints.txt pins nbval, and test_nbval_strict.py tests the plugin.
 """
 
 import functools
+import json
 import math
 import re
 import time
@@ -22,8 +27,12 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile, find_comment_markers
 
+from tools import ROOT
+
 RELATIVE, ABSOLUTE = 0.02, 1e-3
-CELL_SECONDS = 180  # nbval's own default is 2000
+# These only end what hangs: a slow or busy machine needs its time.
+CELL_SECONDS, START_SECONDS, OUTPUT_SECONDS = 1800, 600, 300
+NOT_ATTEMPTED = "not attempted yet"
 NBVAL_TAGS = {"nbval-ignore-output", "nbval-check-output"}
 COMPARED = ("text/plain", "text/markdown", "text/latex")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -114,8 +123,53 @@ def indent(text):
 def pytest_configure(config):
     if config.option.nbval_lax:
         raise pytest.UsageError("tools.nbval_strict compares every output: use --nbval instead of --nbval-lax")
-    if config.option.nbval_cell_timeout == 2000:
+    if config.option.nbval_cell_timeout == 2000:  # nbval's own default
         config.option.nbval_cell_timeout = CELL_SECONDS
+    config.option.nbval_kernel_startup_timeout = max(START_SECONDS, config.option.nbval_kernel_startup_timeout)
+    if not is_worker(config):
+        config.pluginmanager.register(Seconds(), "seconds of lessons")
+
+
+def is_worker(config):
+    """Whether this is one of several processes that run tests for pytest-xdist."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """On several cores the longest lessons begin first, so that none is left for the end, when the others are done."""
+    if is_worker(config):
+        seconds = recorded_seconds()
+        items.sort(key=lambda item: -seconds.get(item.path.name[:2], 0) if item.path.suffix == ".ipynb" else 0)
+
+
+def recorded_seconds():
+    """{"04": seconds, ...} as they were last measured."""
+    file = ROOT / "diffusion_lib" / "assets" / "measured" / "lessons.json"
+    return json.loads(file.read_text(encoding="utf8"))["seconds"] if file.exists() else {}
+
+
+class Seconds:
+    """The seconds of all lessons' cells in this run, from whichever process they come."""
+
+    def __init__(self):
+        self.lessons = defaultdict(dict)  # path: {name of the cell: seconds}
+
+    def pytest_runtest_logreport(self, report):
+        for name, seconds in report.user_properties if report.when == "call" else ():
+            if name == "cell_seconds":
+                path, cell = report.nodeid.split("::")[:2]
+                self.lessons[path][cell] = round(seconds, 2)
+
+    def pytest_terminal_summary(self, terminalreporter, config):
+        if not self.lessons:
+            return
+        if config.pluginmanager.hasplugin("cacheprovider"):
+            config.cache.set("lessons/seconds", self.lessons)
+        terminalreporter.section("seconds of the lessons in this run")
+        for path, cells in sorted(self.lessons.items()):
+            longest = max(cells, key=cells.get)
+            terminalreporter.write_line(f"{path}: {sum(cells.values()):.1f}, {longest} alone {cells[longest]:.1f}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -142,6 +196,7 @@ class StrictNotebook(IPyNbFile):
     def setup(self):
         if self.refused:
             return
+        self.beside = state(self.path.parent)
         super().setup()
         self.kernel.await_reply = functools.partial(await_reply, self.kernel)
         # With history, as in JupyterLab: only then does a trailing semicolon hide the result.
@@ -149,6 +204,12 @@ class StrictNotebook(IPyNbFile):
             self.kernel.kc.execute, store_history=True, stop_on_error=False
         )
         self.capturing = set()
+
+    def teardown(self):
+        super().teardown()
+        if not self.refused:
+            appeared = sorted(str(name) for name, _ in set(state(self.path.parent).items()) ^ set(self.beside.items()))
+            assert not appeared, f"beside {self.path.name}, while it ran, something was written: {', '.join(appeared)}"
 
     def get_kernel_message(self, timeout=None, stream="iopub"):
         """The next message, leaving out what an Output widget captures (errors are never left out)."""
@@ -160,6 +221,12 @@ class StrictNotebook(IPyNbFile):
                 (self.capturing.add if started else self.capturing.discard)(content["comm_id"])
             if not (self.capturing and kind in ("stream", "display_data", "execute_result", "clear_output")):
                 return message
+
+
+def state(folder):
+    """What lies in a folder: {path: (size, time of the last change)}; what Python and JupyterLab keep apart."""
+    kept = [p for p in folder.rglob("*") if not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts) and p.is_file()]
+    return {p.relative_to(folder): (p.stat().st_size, p.stat().st_mtime_ns) for p in kept}
 
 
 class KernelDied(Exception):
@@ -210,13 +277,14 @@ class Refused(pytest.Item):
 class StrictCell(IPyNbCell):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.output_timeout = 30  # seconds between the reply and the last output; nbval's 5 are short on a busy machine
+        self.output_timeout = OUTPUT_SECONDS  # between the reply and the last output; nbval's 5 s are short when busy
 
     def setup(self):
         if self.parent.stopped:
             pytest.skip(self.parent.stopped)
 
     def runtest(self):
+        begin = time.perf_counter()
         try:
             super().runtest()
         except KernelDied:
@@ -224,11 +292,15 @@ class StrictCell(IPyNbCell):
             self.parent.stopped = f"not run: the kernel died in cell {self.cell_num}"
             self.raise_cell_error("The kernel died while running this cell (out of memory, or a crash in native code)")
         finally:
+            self.user_properties.append(("cell_seconds", time.perf_counter() - begin))
             if self.parent.timed_out:
                 self.parent.stopped = f"not run: cell {self.cell_num} took too long"
         stored, fresh = error_name(self.cell.outputs), error_name(self.test_outputs)
         if self.options["check_exception"] and stored != fresh:
             self.raise_cell_error(f"stored is a {stored}, but this run raised {fresh or 'nothing'}")
+        exercise = any(tag.startswith("exercise:") for tag in self.cell.metadata.get("tags", []))
+        if exercise and NOT_ATTEMPTED not in "".join(compared_texts(self.test_outputs)["stdout"]):
+            self.raise_cell_error(f"an exercise that nobody touched does not say {NOT_ATTEMPTED!r}")
 
     def compare_outputs(self, test, ref, skip_compare=None):
         stored, fresh = compared_texts(ref), compared_texts(test)

@@ -32,7 +32,7 @@ from diffusion_lib.training import best_device
 from tools import ROOT, pictures, run_lesson
 from tools.nbval_strict import difference
 
-CELL_SECONDS = 300
+CELL_SECONDS = 1800  # ends what hangs
 WORTHWHILE = 0.9  # a stored picture is reduced if that leaves less than this share of its bytes
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_NOTE = "<em>Interactive: run the notebook to use it.</em>"

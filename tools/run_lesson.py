@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 
 from tools import ROOT
 
-CELL_SECONDS = 180
+CELL_SECONDS = 1800  # ends what hangs
 
 # Python runs this before anything else in the kernel: sitecustomize.py, first on its path.
 SITECUSTOMIZE = """
