@@ -50,7 +50,6 @@ The file of --json is rewritten as a whole after each notebook, so an interrupte
 The exit code is 0 if all could be read, whatever the answers, and 1 if something could not.
 """
 
-import argparse
 import ast
 import builtins
 import dis
@@ -78,7 +77,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_client import KernelManager
 from tqdm import tqdm
 
-from tools import ROOT
+from tools import ROOT, options
 
 LARGEST_FILE = 200e6  # bytes; a lesson with its pictures has one or two million
 START_SECONDS = 180  # a kernel that imports torch on a busy machine
@@ -697,16 +696,13 @@ def find(paths):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python course.py grade", description=__doc__.split("\n")[0])
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="notebooks, or folders of them")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the grades as JSON too")
-    parser.add_argument("--seconds", type=float, default=60, help="limit for a cell and for a check (default 60)")
-    options = parser.parse_args(arguments)
-    if not options.seconds > 0:
-        parser.error(f"--seconds is {options.seconds:g}; a number above 0 is expected")
-    files = find(options.paths)
+    parser = options.grade()
+    given = parser.parse_args(arguments)
+    if not given.seconds > 0:
+        parser.error(f"--seconds is {given.seconds:g}; a number above 0 is expected")
+    files = find(given.paths)
     if not files:
-        parser.error(f"no *.ipynb in {', '.join(map(str, options.paths))}")
+        parser.error(f"no *.ipynb in {', '.join(map(str, given.paths))}")
     notebooks, readable = [], {}
     for file in files:
         entry = {"file": str(file), "lesson": None, "error": None, "seconds": 0.0, "exercises": []}
@@ -719,13 +715,13 @@ def main(arguments=None):
             entry["error"] = str(error)
 
     def store():
-        if options.json:
-            write(options.json, {"seconds": options.seconds, "notebooks": notebooks, "overview": overview(notebooks)})
+        if given.json:
+            write(given.json, {"seconds": given.seconds, "notebooks": notebooks, "overview": overview(notebooks)})
 
     try:
         store()
     except OSError as error:
-        parser.error(f"--json {options.json}: {error.strerror}")
+        parser.error(f"--json {given.json}: {error.strerror}")
     width = max(60, min(120, shutil.get_terminal_size((100, 24)).columns))
     total = sum(len(course(notebooks[k]["lesson"])) for k in readable)
     with tqdm(total=total, unit="exercise", disable=None, leave=False) as bar:
@@ -734,7 +730,7 @@ def main(arguments=None):
                 bar.set_description(Path(entry["file"]).name[:30])
                 start = time.perf_counter()
                 try:
-                    with Kernel(options.seconds) as kernel:
+                    with Kernel(given.seconds) as kernel:
                         entry["exercises"] = grade(readable[k], kernel, bar.update)
                 except Exception as error:  # the others are graded all the same
                     entry["error"] = f"The grader failed: {message(error)}."

@@ -12,7 +12,6 @@ film are written as well. A lesson that fails keeps its old file.
 With --presenting nothing is stored but the seconds that a lesson and its longest cell take in front of people.
 """
 
-import argparse
 import json
 import os
 import re
@@ -29,7 +28,7 @@ from tqdm import tqdm
 
 from diffusion_lib.measured import circumstances
 from diffusion_lib.training import best_device
-from tools import ROOT, pictures, run_lesson
+from tools import ROOT, options, pictures, run_lesson
 from tools.nbval_strict import difference
 
 CELL_SECONDS = 1800  # ends what hangs
@@ -241,19 +240,13 @@ def presented(paths):
 
 
 def main(arguments=None, root=ROOT):
-    parser = argparse.ArgumentParser(prog="python course.py outputs", description=__doc__.split("\n")[0])
-    parser.add_argument("lessons", nargs="*", metavar="NN", help="lesson numbers; all lessons if none is given")
-    parser.add_argument("--timings", type=Path, metavar="FILE", help="write machine, date and seconds as JSON")
-    parser.add_argument("--presenting", type=Path, metavar="FILE", help="only time the lessons as they are presented")
-    options = parser.parse_args(arguments)
-    paths = {path.name[:2]: path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
-    chosen = [number.zfill(2) for number in options.lessons] or list(paths)
-    if unknown := [number for number in chosen if number not in paths]:
-        parser.error(f"no lesson {', '.join(unknown)}; there are {', '.join(paths)}")
+    parser = options.outputs()
+    given = parser.parse_args(arguments)
+    paths, chosen = options.lessons(parser, given.lessons, root)
 
-    if options.presenting:
+    if given.presenting:
         result = circumstances(best_device()) | presented([paths[number] for number in chosen])
-        write(options.presenting, (json.dumps(result, indent=1) + "\n").encode())
+        write(given.presenting, (json.dumps(result, indent=1) + "\n").encode())
         return 0
     timings, failed = {}, []
     for number in (bar := tqdm(chosen, unit="lesson", disable=None)):
@@ -268,11 +261,11 @@ def main(arguments=None, root=ROOT):
             tqdm.write(f"{paths[number].name}: {timings[number]:.1f} s, {what}")
             for complaint in complaints:
                 tqdm.write(f"    {complaint}")
-    if options.timings:
+    if given.timings:
         seconds = {number: round(value, 1) for number, value in timings.items()}
         result = circumstances(best_device()) | {"seconds": seconds}
-        write(options.timings, (json.dumps(result, indent=1) + "\n").encode())
-    if not options.lessons and not failed:
+        write(given.timings, (json.dumps(result, indent=1) + "\n").encode())
+    if not given.lessons and not failed:
         return demo(root)
     if failed:
         print("failed: lesson", ", ".join(failed))
