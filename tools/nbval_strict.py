@@ -18,6 +18,7 @@ This leans on nbval's internals: constraints.txt pins nbval, and test_nbval_stri
 import functools
 import json
 import math
+import os
 import re
 import time
 from collections import defaultdict
@@ -27,7 +28,7 @@ import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile, find_comment_markers
 
-from tools import ROOT
+from tools import ROOT, passed
 
 RELATIVE, ABSOLUTE = 0.02, 1e-3
 # These only end what hangs: a slow or busy machine needs its time.
@@ -120,6 +121,12 @@ def indent(text):
 # pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--skip-passed", action="store_true", help="leave out lessons that passed just as they are (never in CI)"
+    )
+
+
 def pytest_configure(config):
     if config.option.nbval_lax:
         raise pytest.UsageError("tools.nbval_strict compares every output: use --nbval instead of --nbval-lax")
@@ -127,7 +134,7 @@ def pytest_configure(config):
         config.option.nbval_cell_timeout = CELL_SECONDS
     config.option.nbval_kernel_startup_timeout = max(START_SECONDS, config.option.nbval_kernel_startup_timeout)
     if not is_worker(config):
-        config.pluginmanager.register(Seconds(), "seconds of lessons")
+        config.pluginmanager.register(Watch(), "watch of the lessons")
 
 
 def is_worker(config):
@@ -149,23 +156,34 @@ def recorded_seconds():
     return json.loads(file.read_text(encoding="utf8"))["seconds"] if file.exists() else {}
 
 
-class Seconds:
-    """The seconds of all lessons' cells in this run, from whichever process they come."""
+class Watch:
+    """What this run's lessons took, and which of them passed whole, from whichever process they come."""
 
     def __init__(self):
         self.lessons = defaultdict(dict)  # path: {name of the cell: seconds}
+        self.whole = {}  # path: (key, number of cells)
+        self.failed = set()
 
     def pytest_runtest_logreport(self, report):
-        for name, seconds in report.user_properties if report.when == "call" else ():
-            if name == "cell_seconds":
-                path, cell = report.nodeid.split("::")[:2]
-                self.lessons[path][cell] = round(seconds, 2)
+        path, _, cell = report.nodeid.partition("::")
+        if not report.passed:
+            self.failed.add(path)
+        seen = dict(report.user_properties) if report.when == "call" else {}
+        if "cell_seconds" in seen:
+            self.lessons[path][cell] = round(seen["cell_seconds"], 2)
+            self.whole[path] = tuple(seen["lesson"])
+
+    def keys(self):
+        """{path: key of the lesson if all its cells passed, else None} of those that ran and have one."""
+        whole = {path for path, (_, cells) in self.whole.items() if len(self.lessons[path]) == cells} - self.failed
+        return {path: key if path in whole else None for path, (key, _) in self.whole.items() if key}
 
     def pytest_terminal_summary(self, terminalreporter, config):
         if not self.lessons:
             return
         if config.pluginmanager.hasplugin("cacheprovider"):
             config.cache.set("lessons/seconds", self.lessons)
+            config.cache.set("lessons/passed", config.cache.get("lessons/passed", {}) | self.keys())
         terminalreporter.section("seconds of the lessons in this run")
         for path, cells in sorted(self.lessons.items()):
             longest = max(cells, key=cells.get)
@@ -179,7 +197,8 @@ def pytest_collect_file(file_path, parent):
 
 
 class StrictNotebook(IPyNbFile):
-    refused = False
+    refused = left_out = False
+    key = None  # of the lesson as it is now, where it matters
     stopped = None  # why the remaining cells cannot run
 
     def collect(self):
@@ -190,11 +209,24 @@ class StrictNotebook(IPyNbFile):
             self.refused = True
             yield Refused.from_parent(self, name="refused", complaints=complaints)
             return
+        if self.config.option.skip_passed and not os.environ.get("CI"):
+            self.key = passed.key(self.path)
+        if self.key and self.key == self.key_that_passed():
+            self.left_out = True
+            yield Unchanged.from_parent(self, name="unchanged")
+            return
+        self.cells = len(cells)
         for k, item in zip(positions, cells):
             yield StrictCell.from_parent(self, name=f"cell {k}", cell_num=k, cell=item.cell, options=item.options)
 
+    def key_that_passed(self):
+        """The key of this lesson when it last passed whole, None if it never did."""
+        if not self.config.pluginmanager.hasplugin("cacheprovider"):
+            return None
+        return self.config.cache.get("lessons/passed", {}).get(self.nodeid)
+
     def setup(self):
-        if self.refused:
+        if self.refused or self.left_out:
             return
         self.beside = state(self.path.parent)
         super().setup()
@@ -207,7 +239,7 @@ class StrictNotebook(IPyNbFile):
 
     def teardown(self):
         super().teardown()
-        if not self.refused:
+        if self.kernel is not None:
             appeared = sorted(str(name) for name, _ in set(state(self.path.parent).items()) ^ set(self.beside.items()))
             assert not appeared, f"beside {self.path.name}, while it ran, something was written: {', '.join(appeared)}"
 
@@ -274,6 +306,14 @@ class Refused(pytest.Item):
         return self.path, None, f"{self.path.name}: refused"
 
 
+class Unchanged(pytest.Item):
+    def runtest(self):
+        pytest.skip("passed just as it is, with everything that it depends on; `course.py test --again` runs it")
+
+    def reportinfo(self):
+        return self.path, None, f"{self.path.name}: unchanged since it passed"
+
+
 class StrictCell(IPyNbCell):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -293,6 +333,7 @@ class StrictCell(IPyNbCell):
             self.raise_cell_error("The kernel died while running this cell (out of memory, or a crash in native code)")
         finally:
             self.user_properties.append(("cell_seconds", time.perf_counter() - begin))
+            self.user_properties.append(("lesson", [self.parent.key, self.parent.cells]))
             if self.parent.timed_out:
                 self.parent.stopped = f"not run: cell {self.cell_num} took too long"
         stored, fresh = error_name(self.cell.outputs), error_name(self.test_outputs)
