@@ -5,7 +5,7 @@ metrics (07) - guidance (08) - editing, adapters (09) - tokens (10) - rivals, be
 pretrained, measured, plots, widgets and exercises for all of them.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def start():

@@ -304,6 +304,13 @@ def test_every_extra_names_the_files_it_reads_and_its_packages_are_pinned(course
         assert packages and packages <= pinned
 
 
+def test_pre_commit_runs_the_ruff_of_the_tests():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    named = re.findall(r"ruff==[\d.]+", hooks)
+    assert len(named) == 2 and set(named) <= set(pinned)
+
+
 def test_set_up_respects_pip_settings_and_is_short_in_ci(course, calls, monkeypatch):
     monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "60")
     monkeypatch.setenv("PIP_RETRIES", "0")
