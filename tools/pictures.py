@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 COLOURS = (64, 128, 256)
-FARTHEST = 12  # of 255: what a palette may change at one pixel
-MEAN, BLOCK, BLOCK_MEAN = 1.0, 4, 6.0  # what nobody sees: on average, and in a block of 4 x 4 pixels
+BLOCK = 4  # pixels; of 255 are these bounds:
+FARTHEST, BAND = 12, 3.0  # what a palette may change at one pixel, and in a block; more makes bands in a gradient
+MEAN, BLOCK_MEAN = 1.0, 6.0  # what two pictures that show the same may differ by, on average and in a block
 
 
 def pixels(png):
@@ -39,17 +40,17 @@ def reduced(png):
     for colours in COLOURS:
         few = picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
         off = np.abs(np.asarray(few.convert("RGB")) - wanted.astype(np.int16))
-        if off.max() <= FARTHEST and invisible(off):
+        if off.max() <= FARTHEST and invisible(off, BAND):
             return encoded(few)
     return encoded(picture)
 
 
-def invisible(off):
+def invisible(off, block_mean=BLOCK_MEAN):
     """Whether nobody sees these differences (height, width, 3): neither on average nor in any block."""
     height, width, _ = off.shape
     padded = np.pad(off, [(0, -height % BLOCK), (0, -width % BLOCK), (0, 0)], mode="edge")
     blocks = padded.reshape(padded.shape[0] // BLOCK, BLOCK, padded.shape[1] // BLOCK, BLOCK, 3).mean((1, 3))
-    return bool(off.mean() <= MEAN and blocks.max() <= BLOCK_MEAN)
+    return bool(off.mean() <= MEAN and blocks.max() <= block_mean)
 
 
 def show_the_same(one, other):

@@ -42,6 +42,7 @@ def test_a_figure_gets_a_palette_and_less_than_half_the_bytes():
 
 
 def test_the_bounds_decide_how_many_colours_there_are(monkeypatch):
+    monkeypatch.setattr(pictures, "BAND", 255.0)
     colours = {}
     for farthest in (0, 3, 12, 255):
         monkeypatch.setattr(pictures, "FARTHEST", farthest)
@@ -63,6 +64,13 @@ def test_a_pixel_far_from_its_colour_is_too_much_for_a_palette():
     field = np.full((160, 160, 3), 255)
     field[::8, ::8] = np.random.default_rng(0).integers(0, 256, (20, 20, 3))
     assert Image.open(io.BytesIO(pictures.reduced(png(field)))).mode == "RGB"
+
+
+def test_a_gradient_gets_no_bands():
+    x, y = np.meshgrid(np.linspace(0, 1, 300), np.linspace(0, 1, 200))
+    before = png(np.stack([215 * x + 40 * y, 215 * x + 20 * y, 215 * x], -1))  # grey, with a tint
+    off = np.abs(pictures.pixels(pictures.reduced(before)) - pictures.pixels(before))
+    assert off.reshape(50, 4, 75, 4, 3).mean((1, 3)).max() <= 3
 
 
 def test_few_colours_are_kept_exactly():
