@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import put_in_place
+
 
 def read_idx(path, shape):
     """A gzipped IDX file of unsigned bytes as an array of that shape.
@@ -80,7 +82,7 @@ def download(urls, path, md5, timeout=20):
                 continue
             found = md5_of(part)
             if found == md5:
-                os.replace(part, path)
+                put_in_place(part, path)
                 return path
             part.unlink()
             failures.append(f"{url}: the file has MD5 {found}, expected {md5}; it was deleted")

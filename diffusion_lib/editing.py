@@ -186,7 +186,7 @@ def grey(weights=(0.299, 0.587, 0.114)):
     Args:
         weights: (C,) of the channels; the default is how bright red, green and blue look on a screen (ITU-R BT.601).
     """
-    require_weights(weights)
+    require_channel_weights(weights)
     w = torch.as_tensor(weights)[:, None, None]
     return Measurement(
         lambda x: (w.to(x) * x).sum(-3, keepdim=True),
@@ -362,7 +362,7 @@ def require_divides(factor, x):
         raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, C, H, W) with both sides multiples of {factor}.")
 
 
-def require_weights(weights):
+def require_channel_weights(weights):
     """Refuse weights of channels that see nothing."""
     w = torch.as_tensor(weights)
     if w.ndim != 1 or not w.is_floating_point() or not w.isfinite().all() or not (w != 0).any():

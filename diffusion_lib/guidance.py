@@ -117,7 +117,7 @@ def slope(log_p, x):
     return torch.autograd.grad(log_p.sum(), x)[0]
 
 
-def limited(guided, plain, low, high):
+def in_interval(guided, plain, low, high):
     """Follow `guided` at times from low to high, and `plain` at all others (Kynkaanniemi et al. 2024).
 
     For the shipped digit model this lowers the Frechet distance of guided samples; its card has both numbers. Outside
@@ -152,7 +152,7 @@ def require_signal(schedule, t):
     if t.device.type == "cpu" and (schedule.alpha(t) < 1e-8).any():
         raise ValueError(
             f"at t = {t.tolist()} alpha is 0: x_t holds no signal, and a gradient cannot be turned into an estimate. "
-            "Begin a little inside, as in time_grid(steps, start=0.99), or use limited(guided, plain, 0, 0.99)."
+            "Begin a little inside, as in time_grid(steps, start=0.99), or use in_interval(guided, plain, 0, 0.99)."
         )
 
 

@@ -106,7 +106,7 @@ class MLP(nn.Module):
         self.final = nn.Linear(width, features)
 
     def forward(self, x_t, t, label=None):
-        require_points(x_t, self.first.in_features)
+        require_coordinates(x_t, self.first.in_features)
         condition = self.condition(t, label)
         h = self.first(x_t)
         for layer, modulation in zip(self.layers, self.modulations):
@@ -355,7 +355,7 @@ def zero(layer):
     return layer
 
 
-def require_points(x_t, features):
+def require_coordinates(x_t, features):
     """Refuse what is no set of points with that many coordinates."""
     if x_t.ndim != 2 or x_t.shape[1] != features:
         raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network expects points (B, {features}).")

@@ -265,7 +265,7 @@ class Mixture:
     """
 
     def __init__(self, x_0, parts=1, directions=50, rounds=20, floor=0.05, seed=0):
-        require_mixture(x_0, parts, directions)
+        require_components(x_0, parts, directions)
         self.shape, pixels = x_0.shape[1:], x_0.flatten(1)
         self.mean = pixels.mean(0)
         self.basis = torch.linalg.svd(pixels - self.mean, full_matrices=False).Vh[:directions]
@@ -334,7 +334,7 @@ def require_slope(x_0):
         raise ValueError("x_0 has no gradient; call x_0.requires_grad_() before the discriminator looks at it.")
 
 
-def require_mixture(x_0, parts, directions):
+def require_components(x_0, parts, directions):
     """Refuse more parts than images, or more directions than pixels."""
     require_number("parts", parts)
     require_number("directions", directions)
