@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from . import __version__, data, files
 from .training import half_precision
 
 
-def committed(name, ending, what):
+def committed(name: str, ending: str, what: str) -> Path:
     """The committed file of that name and ending (".json" or ".npz"); `what` it holds is for the message.
 
     Raises:
@@ -30,7 +31,7 @@ def committed(name, ending, what):
     return folder / f"{name}{ending}"
 
 
-def read(name):
+def read(name: str) -> dict:
     """The committed results of that name, a dict.
 
     Raises:
@@ -39,7 +40,7 @@ def read(name):
     return json.loads(committed(name, ".json", "results").read_text(encoding="utf8"))
 
 
-def read_pictures(name):
+def read_pictures(name: str) -> dict[str, Tensor]:
     """The images that were kept beside committed results: {key: float tensor in [-1, 1]}.
 
     Raises:
@@ -50,18 +51,18 @@ def read_pictures(name):
         return {key: data.to_unit(arrays[key]) for key in arrays.files}
 
 
-def write(path, results):
+def write(path: Path, results: dict) -> None:
     """Results (a dict) as a JSON file that is there in one moment: a run that is killed leaves none or the old one."""
     files.write_atomically(path, json.dumps(results, indent=1) + "\n")
 
 
-def write_pictures(path, pictures):
+def write_pictures(path: Path, pictures: dict[str, np.ndarray]) -> None:
     """Pictures {key: uint8 array} as an npz file, likewise there in one moment."""
     with files.replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **pictures)
 
 
-def circumstances(device):
+def circumstances(device: torch.device) -> dict:
     """Machine, date and versions, for the results file."""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():

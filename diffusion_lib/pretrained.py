@@ -6,21 +6,26 @@ uncovers symbols with `sums()` and `text()`. All are small, were made by `recipe
 carry a card that says so. `python -m diffusion_lib.experiments weights NAME` makes one again.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from . import metrics, recipes, samplers
+from .denoisers import Denoise, Denoiser
 from .guidance import classifier_free, clip, in_interval
-from .tokens import LeftToRight, unmask
+from .networks import Autoencoder
+from .schedules import Schedule
+from .tokens import LeftToRight, MaskedDenoiser, unmask
 from .training import autocast, half_precision, load_tensors, to_device
 
 INTERVAL = (0.5, 0.8)  # times with guidance; see the card for what that buys
 
 
-def weights_file(name):
+def weights_file(name: str) -> Path:
     """The file of shipped weights of that name.
 
     Raises:
@@ -35,12 +40,12 @@ def weights_file(name):
     return Path(str(folder / f"{name}.safetensors"))
 
 
-def card(name):
+def card(name: str) -> dict:
     """What is known of shipped weights: data, steps, seconds, device, code version, measured quality, as a dict."""
     return load_tensors(weights_file(name))[1]
 
 
-def load(model, name):
+def load(model: nn.Module, name: str) -> nn.Module:
     """Put shipped weights (stored in 16 bits) into a model.
 
     Raises:
@@ -59,49 +64,49 @@ def load(model, name):
 # ---------------------------------------------------------------------------------------------- the models
 
 
-def digits(device="cpu"):
+def digits(device: torch.device | str = "cpu") -> Denoiser:
     """The trained digit model, a Denoiser with labels 0 to 9 (10, or none, for no label)."""
     return to_device(load(recipes.new_digits_model(), "digits"), device)
 
 
-def classifier(device="cpu"):
+def classifier(device: torch.device | str = "cpu") -> metrics.FeatureNetwork:
     """The trained feature network of metrics, the judge of all samples."""
     return load(metrics.FeatureNetwork(), "classifier").to(device)
 
 
-def emoji(device="cpu"):
+def emoji(device: torch.device | str = "cpu") -> Denoiser:
     """The trained colour model, a Denoiser on (B, 3, 32, 32) with the 16 groups of data.emoji_groups() as labels (16,
     or none, for no label)."""
     return to_device(load(recipes.new_emoji_model(), "emoji"), device)
 
 
-def autoencoder(device="cpu"):
+def autoencoder(device: torch.device | str = "cpu") -> Autoencoder:
     """The trained autoencoder of digits, with latents of mean 0 and variance 1."""
     return load(recipes.new_autoencoder(), "autoencoder").to(device)
 
 
-def latent_digits(device="cpu"):
+def latent_digits(device: torch.device | str = "cpu") -> Denoiser:
     """The trained diffusion model on latents (B, 4, 7, 7) of `autoencoder()`, with labels 0 to 9 (10, or none, for no
     label)."""
     return to_device(load(recipes.new_latent_model(), "latent_digits"), device)
 
 
-def sums(device="cpu"):
+def sums(device: torch.device | str = "cpu") -> MaskedDenoiser:
     """The trained masked model of sums, a MaskedDenoiser on tokens (B, 9) of data.SUM_SYMBOLS."""
     return load(recipes.new_sums_model(), "sums").to(device)
 
 
-def sums_left_to_right(device="cpu"):
+def sums_left_to_right(device: torch.device | str = "cpu") -> LeftToRight:
     """The trained left-to-right model of sums, a LeftToRight of the same size as `sums()`."""
     return load(recipes.new_sums_model(left_to_right=True), "sums_left_to_right").to(device)
 
 
-def text(device="cpu"):
+def text(device: torch.device | str = "cpu") -> MaskedDenoiser:
     """The trained masked model of English lines, a MaskedDenoiser on tokens (B, 48) of data.TEXT_SYMBOLS."""
     return load(recipes.new_text_model(), "text").to(device)
 
 
-def text_left_to_right(device="cpu"):
+def text_left_to_right(device: torch.device | str = "cpu") -> LeftToRight:
     """The trained left-to-right model of English lines, a LeftToRight of the same size as `text()`."""
     return load(recipes.new_text_model(left_to_right=True), "text_left_to_right").to(device)
 
@@ -109,7 +114,7 @@ def text_left_to_right(device="cpu"):
 # ---------------------------------------------------------------------------------------------- sampling
 
 
-def guided(model, label, scale=2.0, interval=INTERVAL):
+def guided(model: Denoiser, label: Tensor, scale: float = 2.0, interval: tuple[float, float] = INTERVAL) -> Denoise:
     """A denoiser for these labels (B,) with classifier-free guidance in an interval of times, and x_0 kept in [-1, 1].
 
     Args:
@@ -124,7 +129,15 @@ def guided(model, label, scale=2.0, interval=INTERVAL):
     return clip(in_interval(classifier_free(plain, model, scale), plain, *interval))
 
 
-def sample_digits(model, label, scale=2.0, interval=INTERVAL, steps=50, eta=0.5, seed=0):
+def sample_digits(
+    model: Denoiser,
+    label: Tensor,
+    scale: float = 2.0,
+    interval: tuple[float, float] = INTERVAL,
+    steps: int = 50,
+    eta: float = 0.5,
+    seed: int = 0,
+) -> Tensor:
     """Digits (B, 1, 28, 28) of the classes label (B,), with DDIM.
 
     Args:
@@ -137,7 +150,15 @@ def sample_digits(model, label, scale=2.0, interval=INTERVAL, steps=50, eta=0.5,
     return sample(denoiser, model.schedule, (len(label), 1, 28, 28), label.device, steps, eta, seed)
 
 
-def sample(denoiser, schedule, shape, device="cpu", steps=50, eta=0.5, seed=0):
+def sample(
+    denoiser: Denoise,
+    schedule: Schedule,
+    shape: Sequence[int],
+    device: torch.device | str = "cpu",
+    steps: int = 50,
+    eta: float = 0.5,
+    seed: int = 0,
+) -> Tensor:
     """Samples of that shape from any denoiser, with DDIM.
 
     Args:
@@ -155,7 +176,9 @@ def sample(denoiser, schedule, shape, device="cpu", steps=50, eta=0.5, seed=0):
         ).float()
 
 
-def sample_tokens(model, x_t, steps=None, order="shuffled", seed=0):
+def sample_tokens(
+    model: MaskedDenoiser | LeftToRight, x_t: Tensor, steps: int | None = None, order: str = "shuffled", seed: int = 0
+) -> Tensor:
     """Symbols (B, L) in place of the masks of x_t (B, L): by unmasking, or from left to right, where the masks must
     be the end.
 

@@ -5,7 +5,11 @@ For every model there is a function `new_...` (the network before training), a l
 autoencoder, lesson 10 a smaller relative of the models of symbols. `pretrained` has what came out.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
+from torch import Tensor, nn
 
 from . import data
 from .denoisers import Denoiser, even_times, middle_times
@@ -15,13 +19,13 @@ from .networks import Autoencoder, Transformer, UNet
 from .schedules import Cosine, Linear
 from .targets import V
 from .tokens import LeftToRight, MaskedDenoiser
-from .training import EMA, half_precision, to_device, train
+from .training import EMA, Progress, half_precision, to_device, train
 
 BATCH_SIZE = 128
 STEPS = 4000  # of the digit model that is shipped
 
 
-def seeded(seed, build):
+def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
     """What `build` makes when torch's own random numbers start at this seed; they then go on as if nothing had been.
 
     Args:
@@ -34,18 +38,18 @@ def seeded(seed, build):
 
 
 def fit(
-    model,
-    x_0,
-    label,
-    loss_fn,
-    steps=None,
-    seconds=None,
-    seed=0,
-    device="cpu",
-    progress=None,
-    batch_size=BATCH_SIZE,
-    checkpoint=None,
-):
+    model: nn.Module,
+    x_0: Tensor,
+    label: Tensor,
+    loss_fn: Callable[..., Tensor],
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Callable | None = None,
+    batch_size: int = BATCH_SIZE,
+    checkpoint: str | Path | None = None,
+) -> tuple[nn.Module, list[Progress]]:
     """Train any of the models here on (x_0, label), and put the average of its weights in place.
 
     Args:
@@ -75,12 +79,12 @@ def fit(
 # ---------------------------------------------------------------------------------------------- digits
 
 
-def new_digits_model(seed=0):
+def new_digits_model(seed: int = 0) -> Denoiser:
     """The course's digit model before training: a small U-Net with labels, the cosine schedule, the target v."""
     return seeded(seed, lambda: Denoiser(UNet(channels=1, widths=(16, 32, 64), labels=10), Cosine(), V))
 
 
-def digits_loss(model, batch, generator):
+def digits_loss(model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
     """The loss (B,) of a batch (x_0, label): mostly middle times, fresh noise, one label in ten dropped."""
     x_0, label = batch
     t = middle_times(len(x_0), generator)
@@ -89,7 +93,15 @@ def digits_loss(model, batch, generator):
     return model.loss(x_0, t, noise, label=label)
 
 
-def train_digits(steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=BATCH_SIZE, **options):
+def train_digits(
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Callable | None = None,
+    batch_size: int = BATCH_SIZE,
+    **options,
+) -> tuple[nn.Module, list[Progress]]:
     """Train the digit model from scratch: the recipe of lesson 04 and of the shipped weights.
 
     Args:
@@ -107,19 +119,19 @@ def train_digits(steps=None, seconds=None, seed=0, device="cpu", progress=None, 
 # ---------------------------------------------------------------------------------------------- emoji
 
 
-def new_emoji_model(seed=0):
+def new_emoji_model(seed: int = 0) -> Denoiser:
     """The course's colour model before training: a U-Net of four levels with the groups of emoji as labels."""
     groups = len(data.emoji_groups()[1])
     return seeded(seed, lambda: Denoiser(UNet(channels=3, widths=(16, 32, 64, 96), labels=groups), Cosine(), V))
 
 
-def mirrored(x, generator=None):
+def mirrored(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Images x (B, C, H, W), each left or right way round by the toss of a coin."""
     coin = torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5
     return torch.where(coin.to(x.device), x.flip(3), x)
 
 
-def class_loss(model, batch, generator):
+def class_loss(model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
     """The loss (B,) of a batch (x_0, label), as digits_loss, for a model with any number of classes."""
     x_0, label = batch
     t = middle_times(len(x_0), generator)
@@ -128,7 +140,7 @@ def class_loss(model, batch, generator):
     return model.loss(x_0, t, noise, label=drop_labels(label, null_label, probability=0.1, generator=generator))
 
 
-def emoji_loss(model, batch, generator):
+def emoji_loss(model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
     """`class_loss` of a batch (x_0, group), mirrored at random unless there is writing or a clock's hands to spoil."""
     x_0, group = batch
     kinds = data.emoji_groups()[1]
@@ -137,7 +149,15 @@ def emoji_loss(model, batch, generator):
     return class_loss(model, (torch.where(keep, x_0, mirrored(x_0, generator)), group), generator)
 
 
-def train_emoji(steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=64, **options):
+def train_emoji(
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Callable | None = None,
+    batch_size: int = 64,
+    **options,
+) -> tuple[nn.Module, list[Progress]]:
     """Train the colour model from scratch on nine of ten emoji, with their groups as labels.
 
     Args, Returns: as for `train_digits`.
@@ -151,19 +171,27 @@ def train_emoji(steps=None, seconds=None, seed=0, device="cpu", progress=None, b
 # ---------------------------------------------------------------------------------------------- latents
 
 
-def new_autoencoder(seed=0):
+def new_autoencoder(seed: int = 0) -> Autoencoder:
     """The course's autoencoder of digits before training."""
     return seeded(seed, Autoencoder)
 
 
-def autoencoder_loss(model, batch, generator):
+def autoencoder_loss(model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
     """The loss (B,) of a batch (x_0, label) with fresh noise for its latents; the label is not looked at."""
     x_0, _ = batch
     noise = torch.randn(len(x_0), *model.latent_shape, generator=generator).to(x_0)
     return model.loss(x_0, noise)
 
 
-def train_autoencoder(steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=64, **options):
+def train_autoencoder(
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Callable | None = None,
+    batch_size: int = 64,
+    **options,
+) -> tuple[nn.Module, list[Progress]]:
     """Train the autoencoder from scratch, and scale its latents to mean 0 and variance 1 on the training digits.
 
     Args, Returns: as for `train_digits`.
@@ -177,14 +205,21 @@ def train_autoencoder(steps=None, seconds=None, seed=0, device="cpu", progress=N
     return model, history
 
 
-def new_latent_model(seed=0):
+def new_latent_model(seed: int = 0) -> Denoiser:
     """The diffusion model on latents (B, 4, 7, 7) before training: 7 is odd, so that its U-Net has a single level."""
     return seeded(seed, lambda: Denoiser(UNet(channels=4, widths=(64,), labels=10), Cosine(), V))
 
 
 def train_latent_digits(
-    encoder, steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=BATCH_SIZE, **options
-):
+    encoder: Autoencoder,
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Callable | None = None,
+    batch_size: int = BATCH_SIZE,
+    **options,
+) -> tuple[nn.Module, list[Progress]]:
     """Train the diffusion model on the latents of digits: each is encoded once, before the first step.
 
     Args, Returns: as for `train_digits`; and
@@ -200,23 +235,23 @@ def train_latent_digits(
 # ---------------------------------------------------------------------------------------------- symbols
 
 
-def new_sums_model(seed=0, left_to_right=False):
+def new_sums_model(seed: int = 0, left_to_right: bool = False) -> MaskedDenoiser | LeftToRight:
     """A model of sums before training, with or without an order: both have the same network of the same size."""
     return seeded(seed, lambda: new_tokens_model(len(data.SUM_SYMBOLS), 9, left_to_right))
 
 
-def new_text_model(seed=0, left_to_right=False):
+def new_text_model(seed: int = 0, left_to_right: bool = False) -> MaskedDenoiser | LeftToRight:
     """A model of lines of English before training, as `new_sums_model`."""
     return seeded(seed, lambda: new_tokens_model(len(data.TEXT_SYMBOLS), 48, left_to_right))
 
 
-def new_tokens_model(symbols, length, left_to_right=False):
+def new_tokens_model(symbols: int, length: int, left_to_right: bool = False) -> MaskedDenoiser | LeftToRight:
     """The model of lines of so many symbols that both share; its first weights come from torch's own random numbers."""
     network = Transformer(symbols, length, width=96, depth=3, causal=left_to_right)
     return LeftToRight(network) if left_to_right else MaskedDenoiser(network, Linear())
 
 
-def tokens_loss(model, batch, generator):
+def tokens_loss(model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
     """The loss (B,) of a batch (x_0, label) of tokens in nats a token, at even times for a masked model; the label is
     not looked at."""
     x_0, _ = batch
@@ -227,8 +262,15 @@ def tokens_loss(model, batch, generator):
 
 
 def train_sums(
-    steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=1024, left_to_right=False, **options
-):
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Callable | None = None,
+    batch_size: int = 1024,
+    left_to_right: bool = False,
+    **options,
+) -> tuple[nn.Module, list[Progress]]:
     """Train a model of sums from scratch on nine of ten of them.
 
     Args, Returns: as for `train_digits`; and
@@ -240,8 +282,15 @@ def train_sums(
 
 
 def train_text(
-    steps=None, seconds=None, seed=0, device="cpu", progress=None, batch_size=128, left_to_right=False, **options
-):
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Callable | None = None,
+    batch_size: int = 128,
+    left_to_right: bool = False,
+    **options,
+) -> tuple[nn.Module, list[Progress]]:
     """Train a model of lines of English from scratch.
 
     Args, Returns: as for `train_sums`.

@@ -1,9 +1,13 @@
 """How a lesson starts, and whether somebody presents it: the set-up cell calls `start`."""
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
-def start():
+def start() -> "torch.device":
     """Choose the device, set the style of the figures, say in one line what this machine is, and return the device."""
     import platform
 
@@ -22,7 +26,7 @@ def start():
     return device
 
 
-def expected_minutes():
+def expected_minutes() -> str:
     """What a lesson takes from top to bottom, as it was measured: the fastest and the slowest, and where."""
     from . import measured
 
@@ -32,6 +36,6 @@ def expected_minutes():
     return f"a lesson runs {min(minutes):.1f} to {max(minutes):.1f} minutes (measured with {threads})"
 
 
-def presenting():
+def presenting() -> bool:
     """Whether `python course.py present` opened this lesson; then long trainings are short, and say what stands in."""
     return os.environ.get("COURSE_PRESENTING", "") not in ("", "0")
