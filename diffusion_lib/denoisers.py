@@ -4,13 +4,16 @@ A denoiser is any function (x_t, t) -> estimate of x_0. The best one is the mean
 Gaussian, for a mixture of Gaussians and for a finite data set, with no training; a network learns it for the rest.
 """
 
+from collections.abc import Callable
 from numbers import Integral
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .forward import add_noise
 from .schedules import as_time
+
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> x_0 (B, ...)
 
 
 class Denoiser(nn.Module):

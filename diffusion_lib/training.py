@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from .files import replacing
+
 
 class Progress(NamedTuple):
     """How a training step went: its number (from 1), loss, learning rate as a share of its peak, seconds since the
@@ -409,15 +411,10 @@ def save_tensors(path, tensors, header):
         tensors: dict of tensors.
         header: dict of numbers, strings, lists.
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(header)
-    save_file(plain, part, metadata={"header": text, "sha256": fingerprint(plain, text)})
-    part.chmod(0o644)
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file(plain, part, metadata={"header": text, "sha256": fingerprint(plain, text)})
 
 
 def load_tensors(path):

@@ -78,6 +78,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_client import KernelManager
 from tqdm import tqdm
 
+from diffusion_lib.files import write_atomically
 from tools import ROOT
 
 LARGEST_FILE = 200e6  # bytes; a lesson with its pictures has one or two million
@@ -677,13 +678,6 @@ def overview_table(rows, width):
     return lines
 
 
-def write(path, result):
-    """All or nothing: an interrupted run leaves the old file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
-
-
 def find(paths):
     """The notebooks under files and folders, each once. Jupyter's own copies and hidden folders are left out."""
     found = {}
@@ -720,7 +714,8 @@ def main(arguments=None):
 
     def store():
         if options.json:
-            write(options.json, {"seconds": options.seconds, "notebooks": notebooks, "overview": overview(notebooks)})
+            result = {"seconds": options.seconds, "notebooks": notebooks, "overview": overview(notebooks)}
+            write_atomically(options.json, json.dumps(result, indent=1) + "\n")
 
     try:
         store()

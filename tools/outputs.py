@@ -10,7 +10,6 @@ With --presenting nothing is stored but the seconds that a lesson and its longes
 """
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -24,7 +23,8 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm import tqdm
 
-from diffusion_lib.measured import circumstances
+from diffusion_lib import measured
+from diffusion_lib.files import write_atomically
 from diffusion_lib.training import best_device
 from tools import ROOT, run_lesson
 
@@ -118,13 +118,6 @@ def figures(notebook):
     return found
 
 
-def write(path, content):
-    """All or nothing: an interrupted run leaves the old file."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
-
-
 def store(path, figure_folder):
     """Runs one lesson and stores its outputs and pictures. Returns (seconds, complaints)."""
     start = time.perf_counter()
@@ -135,8 +128,8 @@ def store(path, figure_folder):
     nbformat.validate(notebook)
     figure_folder.mkdir(exist_ok=True)
     for name, png in pictures.items():
-        write(figure_folder / f"{name}.png", png)
-    write(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode("utf-8"))
+        write_atomically(figure_folder / f"{name}.png", png)
+    write_atomically(path, nbformat.writes(notebook).rstrip("\n") + "\n")
     return seconds, complaints
 
 
@@ -165,8 +158,8 @@ def main(arguments=None, root=ROOT):
         parser.error(f"no lesson {', '.join(unknown)}; there are {', '.join(paths)}")
 
     if options.presenting:
-        result = circumstances(best_device()) | presented([paths[number] for number in chosen])
-        write(options.presenting, (json.dumps(result, indent=1) + "\n").encode())
+        result = measured.circumstances(best_device()) | presented([paths[number] for number in chosen])
+        measured.write(options.presenting, result)
         return 0
     timings, failed = {}, []
     for number in (bar := tqdm(chosen, unit="lesson", disable=None)):
@@ -182,8 +175,8 @@ def main(arguments=None, root=ROOT):
                 tqdm.write(f"    {complaint}")
     if options.timings:
         seconds = {number: round(value, 1) for number, value in timings.items()}
-        result = circumstances(best_device()) | {"seconds": seconds}
-        write(options.timings, (json.dumps(result, indent=1) + "\n").encode())
+        result = measured.circumstances(best_device()) | {"seconds": seconds}
+        measured.write(options.timings, result)
     if not options.lessons and not failed:
         print("writing the demo's picture and film to figures/", flush=True)
         return subprocess.run([sys.executable, "-m", "diffusion_lib", "--folder", "figures"], cwd=root).returncode

@@ -16,17 +16,15 @@ from pathlib import Path
 import pytest
 
 from diffusion_lib import (
-    bench,
     costs,
     data,
     denoisers,
     editing,
     forward,
     guidance,
-    limits,
     metrics,
     networks,
-    pretrained,
+    recipes,
     rivals,
     samplers,
     schedules,
@@ -34,24 +32,30 @@ from diffusion_lib import (
     tokens,
     training,
 )
+from diffusion_lib.experiments import bench, dots, memory, minority, race, weights
 
-from . import test_bench as on_bench
 from . import test_costs as on_costs
 from . import test_data as on_data
 from . import test_denoisers as on_denoisers
 from . import test_editing as on_editing
 from . import test_forward as on_forward
 from . import test_guidance as on_guidance
-from . import test_limits as on_limits
 from . import test_metrics as on_metrics
 from . import test_networks as on_networks
-from . import test_pretrained as on_pretrained
+from . import test_recipes as on_recipes
 from . import test_rivals as on_rivals
 from . import test_samplers as on_samplers
 from . import test_schedules as on_schedules
 from . import test_targets as on_targets
 from . import test_tokens as on_tokens
 from . import test_training as on_training
+from .experiments import test_bench as on_bench
+from .experiments import test_dots as on_dots
+from .experiments import test_memory as on_memory
+from .experiments import test_minority as on_minority
+from .experiments import test_race as on_race
+from .experiments import test_resolution as on_resolution
+from .experiments import test_weights as on_weights
 
 
 def with_monkeypatch(test, *arguments):
@@ -427,10 +431,10 @@ MUSEUM = {
     ),
     # training
     "EMA never used for sampling": (
-        pretrained,
+        recipes,
         "    ema.swap()\n",
         "    pass\n",
-        with_monkeypatch(on_pretrained.check_training_returns_the_average),
+        with_monkeypatch(on_recipes.check_training_returns_the_average),
     ),
     "EMA weighs the new instead of the old": (
         training,
@@ -530,28 +534,28 @@ MUSEUM = {
         on_guidance.test_scale_zero_is_unconditional_and_one_is_conditional,
     ),
     "a mirror that turns the batch": (
-        pretrained,
+        recipes,
         "x.flip(3), x)",
         "x.flip(0, 3), x)",
-        on_pretrained.check_mirrored_pictures_stay_in_their_places,
+        on_recipes.check_mirrored_pictures_stay_in_their_places,
     ),
     "one coin for the whole batch": (
-        pretrained,
+        recipes,
         "torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5",
         "torch.rand(1, 1, 1, 1, generator=generator) < 0.5",
-        on_pretrained.check_mirrored_pictures_stay_in_their_places,
+        on_recipes.check_mirrored_pictures_stay_in_their_places,
     ),
     "writing mirrored": (
-        pretrained,
+        recipes,
         "torch.where(keep, x_0, mirrored(x_0, generator))",
         "mirrored(x_0, generator)",
-        on_pretrained.check_pictures_with_writing_are_not_mirrored,
+        on_recipes.check_pictures_with_writing_are_not_mirrored,
     ),
     "diffusion on latents that the encoder left unscaled": (
-        pretrained,
+        recipes,
         "z = encoder.encode(x_0.to(device))",
         "z = encoder.encoder(x_0.to(device))",
-        with_monkeypatch(on_pretrained.check_the_diffusion_model_gets_scaled_latents),
+        with_monkeypatch(on_recipes.check_the_diffusion_model_gets_scaled_latents),
     ),
     "the last group that fits": (
         data,
@@ -611,7 +615,7 @@ MUSEUM = {
         guidance,
         "guided if low <= float(t) <= high else plain",
         "plain if low <= float(t) <= high else guided",
-        on_guidance.test_limited_guidance_holds_in_its_interval_only,
+        on_guidance.test_guidance_holds_in_its_interval_only,
     ),
     # editing
     "the mask read the other way round": (
@@ -801,14 +805,14 @@ MUSEUM = {
         on_metrics.test_nearest_and_copies,
     ),
     "a distance without a floor": (
-        pretrained,
+        weights,
         '"floor": round(metrics.frechet_distance(held_out, real), 3)',
         '"floor": round(metrics.frechet_distance(real, real), 3)',
-        with_monkeypatch(on_pretrained.test_measure_prints_the_floor_beside_the_distance),
+        with_monkeypatch(on_weights.test_measure_prints_the_floor_beside_the_distance),
     ),
 }
 A_MOVE = with_monkeypatch(on_rivals.test_a_move_of_each_player_is_a_step_down_its_own_loss, 2.0)
-KILLED = with_monkeypatch(on_bench.check_resume_in_a_small_bench)
+KILLED = with_monkeypatch(on_race.check_resume_in_a_small_bench)
 MUSEUM |= {
     # rivals
     "the KL with its sign turned": (
@@ -922,7 +926,7 @@ MUSEUM |= {
     ),
     # bench
     "EMA of a rival never used for sampling": (
-        bench,
+        race,
         "        diverged = True\n    ema.swap()",
         "        diverged = True",
         on_bench.check_average,
@@ -947,10 +951,40 @@ MUSEUM |= {
         partial(on_bench.test_a_run_depends_on_its_seed_alone, "vae"),
     ),
     "finished runs made again": (
-        bench,
+        race,
         'progress([job for job in jobs if job not in done], desc="runs")',
         'progress(jobs, desc="runs")',
         KILLED,
+    ),
+    "a learning rate that rises for longer": (
+        bench,
+        "learning_rate_share(done, 0.05)",
+        "learning_rate_share(done, 0.1)",
+        partial(on_race.check_first_steps, "diffusion"),
+    ),
+    "an average of every other step": (
+        bench,
+        "if ema is not None:",
+        "if ema is not None and step % 2:",
+        partial(on_race.check_first_steps, "gan"),
+    ),
+    "a bench with another weight of the KL": (
+        rivals,
+        "return surprise + self.beta * kl(mean, log_variance)",
+        "return surprise + 0.9 * self.beta * kl(mean, log_variance)",
+        partial(on_race.check_first_steps, "vae"),
+    ),
+    "times the other way round": (
+        bench,
+        "loss = model.loss(x_0, times, noise_like(x_0, generator))",
+        "loss = model.loss(x_0, 1 - times, noise_like(x_0, generator))",
+        partial(on_race.check_first_steps, "diffusion"),
+    ),
+    "features on another scale": (
+        bench,
+        "fidelity_and_distance(real, classifier.features(x))",
+        "fidelity_and_distance(real, 1.02 * classifier.features(x))",
+        on_race.check_baselines,
     ),
     "a single sample counts as a digit": (
         bench,
@@ -959,7 +993,9 @@ MUSEUM |= {
         partial(on_bench.test_a_run_has_collapsed_if_it_covers_too_little, 0.31, [495] * 2 + [2] * 5 + [1] * 3, True),
     ),
 }
-SHIFTED = partial(on_limits.test_a_shifted_schedule_hides_the_large_picture_as_the_plain_one_hides_the_small, COSINE, 2)
+SHIFTED = partial(
+    on_resolution.test_a_shifted_schedule_hides_the_large_picture_as_the_plain_one_hides_the_small, COSINE, 2
+)
 MUSEUM |= {
     # costs
     "FLOPs for multiply-adds": (
@@ -1040,108 +1076,108 @@ MUSEUM |= {
         "return seconds * watts * overhead / 60",
         on_costs.test_energy_in_watt_hours,
     ),
-    # limits, and the data with exact rules
+    # what lesson 12 measures, and the data with exact rules
     "odd bits": (
         data,
         "coins.sum(1, keepdim=True) % 2",
         "1 - coins.sum(1, keepdim=True) % 2",
-        on_limits.test_even_bits_are_even_and_otherwise_coins,
+        on_data.test_even_bits_are_even_and_otherwise_coins,
     ),
     "dots that may touch": (
         data,
         "(apart < 3)",
         "(apart < 2)",
-        on_limits.test_dots_are_as_many_as_the_label_says_and_do_not_touch,
+        on_dots.test_dots_are_as_many_as_the_label_says_and_do_not_touch,
     ),
     "dots that meet in a corner counted as two": (
-        limits,
+        dots,
         "rows if corners else name",
         "name",
-        on_limits.test_dots_that_meet_in_a_corner_are_one_piece,
+        on_dots.test_dots_that_meet_in_a_corner_are_one_piece,
     ),
     "names that travel one pixel only": (
-        limits,
+        dots,
         "while before is None or not torch.equal(name, before):",
         "while before is None:",
-        on_limits.test_a_piece_may_wind_as_long_as_it_likes,
+        on_dots.test_a_piece_may_wind_as_long_as_it_likes,
     ),
     "holes that leak through corners": (
-        limits,
+        dots,
         "corners=False) - 1",
         "corners=True) - 1",
-        on_limits.test_holes_are_those_of_scipy,
+        on_dots.test_holes_are_those_of_scipy,
     ),
     "the outside counted as a hole": (
-        limits,
+        dots,
         "corners=False) - 1",
         "corners=False)",
-        on_limits.test_holes_are_those_of_scipy,
+        on_dots.test_holes_are_those_of_scipy,
     ),
     "dots of any shape": (
-        limits,
+        dots,
         "(covered == ink).flatten(1).all(1) & ",
         "",
-        on_limits.test_proper_dots_are_squares_of_four,
+        on_dots.test_proper_dots_are_squares_of_four,
     ),
     "halves that overlap": (
-        limits,
+        memory,
         "place = slice(2000 * which, 2000 * which + n)",
         "place = slice(n * which, n * which + n)",
-        on_limits.test_the_halves_are_disjoint_and_balanced,
+        on_memory.test_the_halves_are_disjoint_and_balanced,
     ),
     "both halves from the same first weights": (
-        limits,
+        memory,
         "new_half_model(which)",
         "new_half_model(0)",
-        with_monkeypatch(partial(on_limits.test_a_model_sees_its_own_digits_and_each_equally_often, n=10)),
+        with_monkeypatch(partial(on_memory.test_a_model_sees_its_own_digits_and_each_equally_often, n=10)),
     ),
     "a correlation without the mean taken off": (
-        limits,
+        memory,
         "F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True))",
         "F.cosine_similarity(a, b)",
-        on_limits.test_correlation_is_that_of_the_pixels,
+        on_memory.test_correlation_is_that_of_the_pixels,
     ),
     "twins beside one of two originals": (
-        limits,
+        memory,
         "torch.minimum(*to_data)",
         "torch.maximum(*to_data)",
-        on_limits.test_twins_are_nearer_to_each_other_than_to_what_was_learnt,
+        on_memory.test_twins_are_nearer_to_each_other_than_to_what_was_learnt,
     ),
     "copies looked for among held-out digits": (
-        limits,
+        memory,
         "metrics.copies(images, training)",
         "metrics.copies(images, held_out)",
-        on_limits.test_nearness_tells_copies_from_new_digits,
+        on_memory.test_nearness_tells_copies_from_new_digits,
     ),
     "the loss at other noise levels than it says": (
-        limits,
+        memory,
         "model.loss(x_0, torch.tensor(t), noise)",
         "model.loss(x_0, torch.tensor(1 - t), noise)",
-        on_limits.test_the_loss_of_a_silent_network_is_known,
+        on_memory.test_the_loss_of_a_silent_network_is_known,
     ),
     "a label off by one in the count": (
-        limits,
+        dots,
         "right = (count == label).double()",
         "right = (count == label + 1).double()",
-        on_limits.test_what_is_counted_on_real_and_on_spoilt_pictures,
+        on_dots.test_what_is_counted_on_real_and_on_spoilt_pictures,
     ),
     "the frequent kind for the rare one": (
-        limits,
+        minority,
         ".argmin(1) == 1)",
         ".argmin(1) == 0)",
-        on_limits.test_without_guidance_the_rare_kind_has_its_share,
+        on_minority.test_without_guidance_the_rare_kind_has_its_share,
     ),
     "left for right": (
-        limits,
+        minority,
         "return -(ink * from_row * from_column)",
         "return (ink * from_row * from_column)",
-        partial(on_limits.test_slant_is_the_shear_of_a_bar, 0.3),
+        partial(on_minority.test_slant_is_the_shear_of_a_bar, 0.3),
     ),
     "a tenth of all digits instead of its class": (
-        limits,
+        minority,
         "real[training_label == k]",
         "real",
-        on_limits.test_rare_styles_know_the_training_digits_and_what_is_missing,
+        on_minority.test_rare_styles_know_the_training_digits_and_what_is_missing,
     ),
     "a schedule shifted the wrong way": (
         schedules,
