@@ -5,6 +5,8 @@ Guidance and clipping take a function (x_t, t) -> x_0 and give back another one,
 
 import torch
 
+from .refusals import may_look
+
 
 def drop_labels(label, null_label, probability, generator=None):
     """Replace a random share of the labels by the null label (Ho and Salimans 2022, algorithm 1).
@@ -147,9 +149,9 @@ def require_scale(scale):
 
 
 def require_signal(schedule, t):
-    """Refuse times without signal; looked at where t is on the CPU, as in samplers."""
+    """Refuse times without signal, where the times may be looked at."""
     t = torch.as_tensor(t)
-    if t.device.type == "cpu" and (schedule.alpha(t) < 1e-8).any():
+    if may_look(t) and (schedule.alpha(t) < 1e-8).any():
         raise ValueError(
             f"at t = {t.tolist()} alpha is 0: x_t holds no signal, and a gradient cannot be turned into an estimate. "
             "Begin a little inside, as in time_grid(steps, start=0.99), or use limited(guided, plain, 0, 0.99)."

@@ -89,8 +89,8 @@ class Scheduler:
         self.prediction_type = prediction_type
 
 
-def outside(t):
-    return f"t reaches from {t} to {t}; times lie in \\[0, 1\\]"
+def outside(low, high=None):
+    return f"t reaches from {low} to {high or low}; times lie in \\[0, 1\\]"
 
 
 TABLE = {
@@ -106,8 +106,8 @@ TABLE = {
         r"shape \(2, 2\); expected one time",
     ),
     "three times for two samples": (lambda: Cosine().scales(torch.zeros(3), X), ValueError, "3 times for 2 samples"),
-    "fresh with three times": (lambda: Cosine().fresh(torch.ones(3), 0.1, X), ValueError, "3 times for 2 samples"),
-    "fresh outside": (lambda: Cosine().fresh(1.1, 0.1, X), ValueError, outside("1.1")),
+    "fresh_share with three times": (lambda: Cosine().fresh_share(torch.ones(3), 0.1, X), ValueError, "3 times for 2 samples"),
+    "fresh_share outside": (lambda: Cosine().fresh_share(1.1, 0.1, X), ValueError, outside("1.1")),
     "a beta of 1": (lambda: Betas([0.1, 1.0]), ValueError, "betas reach from 0.1 to 1; variances lie between 0 and 1"),
     "a beta that is nan": (lambda: Betas([0.1, math.nan]), ValueError, "variances lie between 0 and 1"),
     "no betas": (lambda: Betas([]), ValueError, r"shape \(0,\); expected \(T,\)"),
@@ -764,7 +764,7 @@ for sampler in (ddpm, ddim, heun, dpm_solver):
     name = sampler.__name__
     TABLE |= {
         f"{name}, one time": (lambda f=sampler: sample(f, (1.0,)), ValueError, r"shape \(1,\); expected at least two"),
-        f"{name}, times outside": (lambda f=sampler: sample(f, (1.5, 0.5)), ValueError, outside("1.5")),
+        f"{name}, times outside": (lambda f=sampler: sample(f, (1.5, 0.5)), ValueError, outside("0.5", "1.5")),
         f"{name}, step numbers": (lambda f=sampler: sample(f, (999, 0)), ValueError, "use i / T"),
         f"{name}, a time twice": (
             lambda f=sampler: sample(f, (0.9, 0.9, 0.1)),

@@ -208,8 +208,8 @@ MUSEUM = {
     ),
     "noise added in the last step": (
         samplers,
-        'if variance == "large" and s > 0:',
-        'if variance == "large":',
+        'sigma_t if variance == "large" and s > 0 else',
+        'sigma_t if variance == "large" else',
         partial(on_samplers.test_ddpm_adds_no_noise_in_the_last_step, "large"),
     ),
     "no noise added at all": (
@@ -220,26 +220,26 @@ MUSEUM = {
     ),
     "beta for its square root in the large variance": (
         samplers,
-        "std = sigma_t * schedule.fresh(t, s, like=x_t).sqrt()",
-        "std = sigma_t**2 * schedule.fresh(t, s, like=x_t)",
+        "sigma_s) * fresh**0.5",
+        "sigma_s) ** 2 * fresh",
         on_samplers.test_the_large_variance_is_right_for_white_noise,
     ),
     "the estimate belongs to the time before": (
         samplers,
-        "        x_0 = denoiser(x_t, t)\n        mean, std",
-        "        x_0 = denoiser(x_t, s)\n        mean, std",
+        "x_0 = denoiser(x_t, t)\n        fresh",
+        "x_0 = denoiser(x_t, s)\n        fresh",
         partial(on_samplers.test_a_sampler_yields_a_step_for_every_time_but_the_first, on_samplers.SAMPLERS["ddpm"]),
     ),
     # DDIM and the solvers
     "sigma in place of its root in DDIM's direction": (
         samplers,
-        "(sigma_s**2 - std**2).sqrt() * noise",
+        "(sigma_s**2 - std**2) ** 0.5 * noise",
         "(sigma_s**2 - std**2) * noise",
         partial(on_samplers.test_ddim_keeps_the_marginals_for_every_eta, 0.3),
     ),
     "DDIM's direction does not make room for the fresh noise": (
         samplers,
-        "(sigma_s**2 - std**2).sqrt() * noise",
+        "(sigma_s**2 - std**2) ** 0.5 * noise",
         "sigma_s * noise",
         partial(on_samplers.test_ddim_keeps_the_marginals_for_every_eta, 1.0),
     ),
@@ -275,14 +275,14 @@ MUSEUM = {
     ),
     "DPM-Solver's ratio of steps upside down": (
         samplers,
-        "float(h / (2 * h_before))",
-        "float(h_before / (2 * h))",
+        "h / (2 * h_before)",
+        "h_before / (2 * h)",
         on_samplers.test_dpm_solver_is_the_papers_box,
     ),
     "log-SNR taken for lambda": (
         samplers,
-        "(schedule.log_snr(s) - schedule.log_snr(t)) / 2",
-        "(schedule.log_snr(s) - schedule.log_snr(t))",
+        "h = (log_snr_s - log_snr_t) / 2",
+        "h = log_snr_s - log_snr_t",
         partial(on_samplers.test_deterministic_samplers_keep_the_noise_of_one_point, samplers.dpm_solver),
     ),
     # targets and denoisers
@@ -628,14 +628,14 @@ MUSEUM = {
     ),
     "a jump back with all the noise of t": (
         editing,
-        "sigma_t * schedule.fresh(t, s, like=x_s).sqrt() * noise",
+        "sigma_t * schedule.fresh_share(t, s, like=x_s).sqrt() * noise",
         "sigma_t * noise",
         partial(on_editing.test_two_jumps_are_one, COSINE),
     ),
     "a jump back with the variance for its root": (
         editing,
-        "sigma_t * schedule.fresh(t, s, like=x_s).sqrt() * noise",
-        "sigma_t**2 * schedule.fresh(t, s, like=x_s) * noise",
+        "sigma_t * schedule.fresh_share(t, s, like=x_s).sqrt() * noise",
+        "sigma_t**2 * schedule.fresh_share(t, s, like=x_s) * noise",
         partial(on_editing.test_two_jumps_are_one, COSINE),
     ),
     "a jump back that does not shrink": (
@@ -1228,20 +1228,20 @@ MUSEUM |= {
     ),
     "the later time in the share that is revealed": (
         tokens,
-        "float((alpha_s - alpha_t) / (1 - alpha_t))",
-        "float((alpha_s - alpha_t) / (1 - alpha_s))",
+        "share = (alpha_s - alpha_t) / (1 - alpha_t)",
+        "share = (alpha_s - alpha_t) / (1 - alpha_s)",
         on_tokens.test_the_share_that_is_hidden_follows_the_schedule,
     ),
     "tokens revealed as often as they survive": (
         tokens,
-        "float((alpha_s - alpha_t) / (1 - alpha_t))",
-        "float(alpha_s)",
+        "share = (alpha_s - alpha_t) / (1 - alpha_t)",
+        "share = alpha_s",
         on_tokens.test_the_share_that_is_hidden_follows_the_schedule,
     ),
     "masks left at the end": (
         tokens,
-        "float((alpha_s - alpha_t) / (1 - alpha_t))",
-        "float(alpha_s - alpha_t)",
+        "share = (alpha_s - alpha_t) / (1 - alpha_t)",
+        "share = alpha_s - alpha_t",
         partial(on_tokens.test_no_mask_is_left, "random", 5),
     ),
     "masks left by rounding down": (
