@@ -103,9 +103,9 @@ def require_solvable(target, schedule, t, alpha_t, sigma_t):
         alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
     if (torch.as_tensor(target.determinant(alpha_t, sigma_t)).abs() < 1e-8).any():
         raise ValueError(
-            f"at t = {t.tolist()} (alpha = {alpha_t.flatten().tolist()}, sigma = {sigma_t.flatten().tolist()}) a prediction of "
-            f"'{target.name}' says nothing about x_0. Begin a little inside, as in time_grid(steps, start=0.999), "
-            "or train another target, such as V."
+            f"at t = {t.tolist()} (alpha = {alpha_t.flatten().tolist()}, sigma = {sigma_t.flatten().tolist()}) a "
+            f"prediction of '{target.name}' says nothing about x_0. Begin a little inside, as in time_grid(steps, "
+            "start=0.999), or train another target, such as V."
         )
 
 

@@ -106,7 +106,11 @@ TABLE = {
         r"shape \(2, 2\); expected one time",
     ),
     "three times for two samples": (lambda: Cosine().scales(torch.zeros(3), X), ValueError, "3 times for 2 samples"),
-    "fresh_share with three times": (lambda: Cosine().fresh_share(torch.ones(3), 0.1, X), ValueError, "3 times for 2 samples"),
+    "fresh_share with three times": (
+        lambda: Cosine().fresh_share(torch.ones(3), 0.1, X),
+        ValueError,
+        "3 times for 2 samples",
+    ),
     "fresh_share outside": (lambda: Cosine().fresh_share(1.1, 0.1, X), ValueError, outside("1.1")),
     "a beta of 1": (lambda: Betas([0.1, 1.0]), ValueError, "betas reach from 0.1 to 1; variances lie between 0 and 1"),
     "a beta that is nan": (lambda: Betas([0.1, math.nan]), ValueError, "variances lie between 0 and 1"),

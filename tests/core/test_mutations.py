@@ -27,6 +27,7 @@ from diffusion_lib import (
     metrics,
     networks,
     pretrained,
+    refusals,
     rivals,
     samplers,
     schedules,
@@ -200,6 +201,36 @@ MUSEUM = {
         "+ alpha_t * fresh * x_0\n    return",
         on_forward.test_posterior_is_ddpm_s_formula,
     ),
+    "alpha_t where alpha_s belongs, in DDPM's own line": (
+        samplers,
+        "* x_t + alpha_s * fresh * x_0",
+        "* x_t + alpha_t * fresh * x_0",
+        partial(on_samplers.test_ddpm_draws_from_the_posterior, COSINE),
+    ),
+    "alpha-bar where alpha belongs, in DDPM's own line": (
+        samplers,
+        "mean = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2) * x_t",
+        "mean = alpha_t * sigma_s**2 / sigma_t**2 * x_t",
+        partial(on_samplers.test_ddpm_draws_from_the_posterior, COSINE),
+    ),
+    "a step back adds noise that has a variance below 0": (
+        samplers,
+        "fresh = -math.expm1(min(log_snr_t - log_snr_s, 0))\n        std = eta",
+        "fresh = -math.expm1(log_snr_t - log_snr_s)\n        std = eta",
+        partial(on_samplers.test_inversion_returns, COSINE),
+    ),
+    "the schedule asked in every step": (
+        samplers,
+        "h = (log_snr_s - log_snr_t) / 2",
+        "h = float(schedule.log_snr(s) - schedule.log_snr(t)) / 2",
+        partial(on_samplers.test_the_schedule_is_asked_once_a_grid, samplers.dpm_solver),
+    ),
+    "the scales along the times shifted by one": (
+        schedules,
+        "zip(times, *(scale(times).tolist()",
+        "zip(times, *(scale(times).roll(1).tolist()",
+        partial(on_schedules.test_scales_along_many_times_are_those_of_each, COSINE),
+    ),
     "the posterior's variance for its standard deviation": (
         forward,
         "return mean, sigma_s * fresh.sqrt()",
@@ -328,6 +359,18 @@ MUSEUM = {
         ".mean().expand(len(x_0))",
         on_denoisers.test_loss_of_a_silent_network_is_the_target_s_square,
     ),
+    "a refusal looks at values while a compiler traces": (
+        refusals,
+        "not torch.compiler.is_compiling() and ",
+        "",
+        on_denoisers.test_a_compiler_sees_one_graph,
+    ),
+    "the loss asks for the scales twice": (
+        denoisers,
+        "x_t = alpha_t * x_0 + sigma_t * noise\n",
+        "x_t = self.schedule.scales(t, x_0)[0] * x_0 + sigma_t * noise\n",
+        partial(on_denoisers.test_the_schedule_is_asked_once_for_an_estimate_and_once_for_a_loss, 0.4),
+    ),
     "one time for the whole batch": (
         denoisers,
         "(torch.rand(1, generator=generator) + torch.arange(batch_size) / batch_size) % 1",
@@ -446,14 +489,20 @@ MUSEUM = {
     ),
     "gradients that pile up": (
         training,
-        "        model.zero_grad()\n        step += 1\n",
-        "        step += 1\n",
+        "    model.zero_grad()\n    return",
+        "    return",
         on_training.test_gradients_do_not_pile_up,
+    ),
+    "a second run begins with the last rate of the first": (
+        training,
+        'share * group.setdefault("initial_lr", group["lr"])',
+        'share * group["lr"]',
+        on_training.test_a_second_run_begins_with_the_first_rates_again,
     ),
     "a step that overflowed for one optimiser is taken by the other": (
         training,
-        "scaler.get_scale() > 1\n        if not too_large:",
-        "scaler.get_scale() > 1\n        norm = torch.ones(()) if too_large else norm\n        if True:",
+        "scaler.get_scale() > 1\n    if not too_large:",
+        "scaler.get_scale() > 1\n    norm = torch.ones(()) if too_large else norm\n    if True:",
         with_monkeypatch(on_training.test_a_step_that_overflows_for_one_optimizer_is_left_out_for_all, float("inf")),
     ),
     "gradients of an earlier run stay": (
@@ -1340,6 +1389,8 @@ CRASHES = {
     "no gradient through the draw": RuntimeError,
     "a penalty that moves no weight": RuntimeError,
     "null label missing from the table": IndexError,
+    "a refusal looks at values while a compiler traces": RuntimeError,
+    "a step back adds noise that has a variance below 0": TypeError,
     "gradients of an earlier run stay": FloatingPointError,
 }
 

@@ -202,6 +202,19 @@ def test_scales_multiply_what_they_are_made_for(dtype):
     assert Cosine().scales(times, torch.ones(3, dtype=dtype))[0].shape == (3,)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=names)
+def test_scales_along_many_times_are_those_of_each(schedule):
+    times = torch.tensor([1.0, 0.7, 1e-6, 0.0], dtype=torch.float64)
+    for asked in (times, times.tolist(), times.float()):
+        exact = torch.as_tensor(asked, dtype=torch.float64)
+        for t, (when, alpha_t, sigma_t, log_snr_t) in zip(exact, schedule.along(asked), strict=True):
+            assert when.shape == () and when.dtype == torch.float64 and when == t
+            assert (alpha_t, sigma_t) == pytest.approx((float(schedule.alpha(t)), float(schedule.sigma(t))), rel=1e-12)
+            assert log_snr_t == pytest.approx(float(schedule.log_snr(t)), rel=1e-12)
+            assert all(type(number) is float for number in (alpha_t, sigma_t, log_snr_t))
+    assert [t.tolist() for t, *_ in schedule.along(torch.tensor([0.25, 0.5]).flip(0))] == [0.5, 0.25]
+
+
 def test_scales_follow_the_device():
     alpha, sigma = Betas.linear().scales(0.5, like=torch.zeros(2, 3, device="meta"))
     assert alpha.device.type == sigma.device.type == "meta"
