@@ -123,7 +123,7 @@ class EMA:
             self.average[name].copy_(weights)
 
 
-class Muon(Optimizer):
+class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal: every direction of a weight matrix moves equally far (Jordan et al.
     2024).
 
