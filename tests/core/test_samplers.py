@@ -7,7 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from diffusion_lib import samplers
 from diffusion_lib.denoisers import exact_dataset, exact_gaussian, exact_mixture
+from diffusion_lib.experiments import overhead
 from diffusion_lib.forward import noise_like, posterior
 from diffusion_lib.samplers import Step, ddim, ddpm, dpm_solver, heun, last, start_noise, time_grid
 from diffusion_lib.schedules import Betas, Cosine, Linear, Shifted
@@ -329,6 +331,26 @@ def test_the_schedule_is_asked_once_a_grid(sampler):
         assert schedule.asked == at_once
         asked.append(at_once)
     assert asked[0] == asked[1] == asked[2] and len(asked[0]) <= 4
+
+
+@pytest.mark.parametrize("name", overhead.PLAIN)
+def test_the_benchmark_s_plain_loop_does_what_the_sampler_does(name):
+    x, ends = normal(4, 2), []
+    for sampler in (getattr(samplers, name), overhead.PLAIN[name]):
+        torch.manual_seed(0)
+        *_, end = sampler(exact_mixture(Cosine(), **MIXTURE), Cosine(), x, time_grid(20))
+        ends.append(end.x_t if isinstance(end, Step) else end)
+    torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-9)
+
+
+def test_the_benchmark_runs():
+    """What it measures is for experiments; here, that every sampler has its row and threads are put back."""
+    threads, said = torch.get_num_threads(), []
+    result = overhead.measure_overhead(torch.device("cpu"), (0, 1), said.append, shape=(2, 3), steps=3, rounds=2)
+    assert {*overhead.PLAIN} <= {*result["ratios"]} and len(result["rows"]) == 2 * len(result["ratios"]) == 2 * len(
+        said
+    )
+    assert torch.get_num_threads() == threads
 
 
 def test_heun_calls_twice_a_step_and_once_in_the_last():
