@@ -1,4 +1,4 @@
-"""Exercises of lesson 02: Tweedie's formula, the parameterisations, the weight of a step in the bound, the floor of the loss."""
+"""Exercises of lesson 02: Tweedie's formula, parameterisations, the weight of a step in the bound, the loss's floor."""
 
 import math
 
@@ -113,7 +113,7 @@ def test_tweedie(answer):
 # 02.2
 
 
-def undress(noise, v, score, flow, x_t, alpha_t, sigma_t):
+def conversions(noise, v, score, flow, x_t, alpha_t, sigma_t):
     from_noise = (x_t - sigma_t * noise) / alpha_t
     from_v = (alpha_t * x_t - sigma_t * v) / (alpha_t**2 + sigma_t**2)
     from_score = (x_t + sigma_t**2 * score) / alpha_t
@@ -125,7 +125,7 @@ def wrong_conversion(place, wrong):
     """The solution with one of its four results replaced by wrong(noise, v, score, flow, x_t, alpha_t, sigma_t)."""
 
     def answer(*inputs):
-        results = list(undress(*inputs))
+        results = list(conversions(*inputs))
         results[place] = wrong(*inputs)
         return tuple(results)
 
@@ -180,7 +180,7 @@ CONVERSION_SLIPS = {
 }
 
 
-def test_undress(answer):
+def test_conversions(answer):
     names = ["noise", "v", "score", "flow"]
     for schedule, shape in [(Cosine(), (6, 3)), (Linear(), (5, 2)), (Betas.linear(), (4, 4))]:
         x_0, noise, t = random_batch(*shape)
@@ -331,8 +331,8 @@ def floor_absolute(denoiser, schedule, x_0, noise, t):
 
 FLOOR_SLIPS = {
     floor_of_x_0: (
-        "This is the mean squared error of x_0, the right idea in another parameterisation: which noise does the denoiser "
-        "believe in?"
+        "This is the mean squared error of x_0, the right idea in another parameterisation: which noise does the "
+        "denoiser believe in?"
     ),
     floor_of_clean: "It is as if the denoiser had seen the clean x_0: what does a denoiser get to see?",
     floor_not_shrunk: (
@@ -374,19 +374,19 @@ EXERCISES = {
         remark="Worth knowing: it works both ways, so a network that denoises has learned the slope of log q(x_t).",
     ),
     "02.2": Exercise(
-        test=test_undress,
-        solution=undress,
+        test=test_conversions,
+        solution=conversions,
         mistakes={
             name: (wrong_conversion(place, value), words[:40])
             for name, (place, words, value) in CONVERSION_SLIPS.items()
         }
         | {
-            "all from the noise": (lambda *inputs: (undress(*inputs)[0],) * 4, "In the place of v stands"),
+            "all from the noise": (lambda *inputs: (conversions(*inputs)[0],) * 4, "In the place of v stands"),
             "v by way of the noise": (
                 wrong_conversion(1, lambda noise, v, score, f, x_t, a, s: (a * noise - v) / s),
                 "x_0 from v alone",
             ),
-            "another order": (lambda *inputs: undress(*inputs)[::-1], "look at the order of the four"),
+            "another order": (lambda *inputs: conversions(*inputs)[::-1], "look at the order of the four"),
         },
         remark="Worth knowing: v can be solved even where alpha_t is 0, where the noise says nothing about x_0.",
     ),
