@@ -17,6 +17,7 @@ from torch import Tensor
 from .denoisers import Denoise, require_std
 from .forward import add_noise, noise_like, posterior, require_noise
 from .guidance import by_gradient
+from .refusals import may_look
 from .samplers import Step, ddim, require_times, time_grid
 from .schedules import Schedule, as_time, reshape_like
 
@@ -69,7 +70,7 @@ def renoise(schedule: Schedule, x_s: Tensor, noise: Tensor, s: Tensor | float, t
     require_jump(x_s, noise, s, t)
     alpha_s, _ = schedule.scales(s, like=x_s)
     alpha_t, sigma_t = schedule.scales(t, like=x_s)
-    return alpha_t / alpha_s * x_s + sigma_t * schedule.fresh(t, s, like=x_s).sqrt() * noise
+    return alpha_t / alpha_s * x_s + sigma_t * schedule.fresh_share(t, s, like=x_s).sqrt() * noise
 
 
 @torch.no_grad()
@@ -306,7 +307,7 @@ def require_zero_one(mask):
         raise TypeError(
             f"mask is a {type(mask).__name__}; expected a tensor, 1 (or True) where a pixel is known, else 0."
         )
-    if mask.device.type == "cpu" and not ((mask == 0) | (mask == 1)).all():
+    if may_look(mask) and not ((mask == 0) | (mask == 1)).all():
         low, high = float(mask.min()), float(mask.max())
         raise ValueError(
             f"mask has values from {low:.3g} to {high:.3g}, and some are neither 0 nor 1; expected 1 (or True) where a "
@@ -353,7 +354,7 @@ def require_jump(x_s, noise, s, t):
     """Refuse a jump that does not lead into the noise, and noise that does not fit."""
     require_noise(x_s, noise)
     s, t = as_time(s), as_time(t)
-    if s.device.type == t.device.type == "cpu" and not (s < t).all():
+    if may_look(s, t) and not (s < t).all():
         raise ValueError(f"s is {s.tolist()} and t is {t.tolist()}; expected s < t, from s back into the noise.")
 
 

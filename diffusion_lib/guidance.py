@@ -11,6 +11,8 @@ from torch import Tensor
 from .denoisers import Denoise
 from .schedules import Schedule
 
+from .refusals import may_look
+
 
 def drop_labels(label: Tensor, null_label: int, probability: float, generator: torch.Generator | None = None) -> Tensor:
     """Replace a random share of the labels by the null label (Ho and Salimans 2022, algorithm 1).
@@ -155,9 +157,9 @@ def require_scale(scale):
 
 
 def require_signal(schedule, t):
-    """Refuse times without signal; looked at where t is on the CPU, as in samplers."""
+    """Refuse times without signal, where the times may be looked at."""
     t = torch.as_tensor(t)
-    if t.device.type == "cpu" and (schedule.alpha(t) < 1e-8).any():
+    if may_look(t) and (schedule.alpha(t) < 1e-8).any():
         raise ValueError(
             f"at t = {t.tolist()} alpha is 0: x_t holds no signal, and a gradient cannot be turned into an estimate. "
             "Begin a little inside, as in time_grid(steps, start=0.99), or use in_interval(guided, plain, 0, 0.99)."

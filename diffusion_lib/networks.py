@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .refusals import may_look
+
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """Times as waves of many frequencies (Vaswani et al. 2017, sec. 3.5; Ho et al. 2020, app. B).
@@ -36,7 +38,7 @@ def require_embedding(t, dim):
     """Refuse times that are not (B,) or outside [0, 1], and an odd size."""
     if t.ndim != 1:
         raise ValueError(f"t has shape {tuple(t.shape)}; expected (B,), one time for each sample.")
-    if t.device.type == "cpu" and not ((t >= 0) & (t <= 1)).all():
+    if may_look(t) and not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f"t reaches from {t.min():.3g} to {t.max():.3g}; expected [0, 1] (step i of T is i / T).")
     if dim % 2 or dim < 2:
         raise ValueError(f"dim is {dim}; expected an even number, half for cosines and half for sines.")
@@ -81,7 +83,7 @@ def require_label(label, t, null_label):
         raise ValueError(
             f"label is {tuple(label.shape)} {label.dtype}; expected ({batch},) whole numbers, one a sample."
         )
-    if label.device.type == "cpu" and not ((label >= 0) & (label <= null_label)).all():
+    if may_look(label) and not ((label >= 0) & (label <= null_label)).all():
         raise ValueError(
             f"label reaches from {label.min()} to {label.max()}; this network knows 0 to {null_label - 1}, "
             f"and {null_label} for no label."
@@ -393,7 +395,7 @@ def require_ids(x_t, symbols, length):
         raise ValueError(f"x_t is {tuple(x_t.shape)} {x_t.dtype}; this network expects (B, L) int64 token ids.")
     if not 1 <= x_t.shape[1] <= length:
         raise ValueError(f"x_t holds {x_t.shape[1]} tokens a sequence; this network has places for 1 to {length}.")
-    if x_t.device.type == "cpu" and x_t.numel() and not (x_t.min() >= 0 and x_t.max() <= symbols):
+    if may_look(x_t) and x_t.numel() and not (x_t.min() >= 0 and x_t.max() <= symbols):
         raise ValueError(
             f"x_t has ids from {x_t.min()} to {x_t.max()}; this network knows 0 to {symbols - 1}, and {symbols} for "
             "the mask or the beginning."

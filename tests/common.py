@@ -2,6 +2,8 @@
 
 import torch
 
+from diffusion_lib.schedules import Schedule
+
 
 def seeded(seed=0):
     """A generator of its own, so that no test depends on another."""
@@ -28,3 +30,18 @@ def relative(got, right):
     got, right = torch.as_tensor(got, dtype=torch.float64), torch.as_tensor(right, dtype=torch.float64)
     assert got.shape == right.shape, (got.shape, right.shape)
     return float(((got - right).abs() / right.abs().clamp(min=1e-300)).max())
+
+
+class Counting(Schedule):
+    """A schedule that writes down what it is asked."""
+
+    def __init__(self, schedule):
+        self.schedule, self.asked = schedule, []
+
+    def alpha(self, t):
+        self.asked.append("alpha")
+        return self.schedule.alpha(t)
+
+    def sigma(self, t):
+        self.asked.append("sigma")
+        return self.schedule.sigma(t)

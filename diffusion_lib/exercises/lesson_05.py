@@ -194,7 +194,7 @@ def wrong_first_step(spy, schedule, x_t, times, noise):
     x_0 = spy.said[0]
     mean, std = posterior(schedule, x_0, x_t, times[0], times[1])
     exchanged, _ = posterior(schedule, x_t, x_0, times[0], times[1])
-    large = schedule.sigma(times[0]) * schedule.fresh(times[0], times[1], x_t).sqrt()
+    large = schedule.sigma(times[0]) * schedule.fresh_share(times[0], times[1], x_t).sqrt()
     number = float(std.mean())
     slips = {
         "After the first step your x_s is the posterior's mean, without any spread. Was the draw forgotten?": mean,
@@ -264,7 +264,7 @@ def loop_from_the_start(denoiser, schedule, x_start, times, generator):
 def loop_large_variance(denoiser, schedule, x_t, times, generator):
     for t, s in pairwise(times):
         mean, std = posterior(schedule, denoiser(x_t, t), x_t, t, s)
-        large = schedule.sigma(t) * schedule.fresh(t, s, x_t).sqrt() * (s > 0)
+        large = schedule.sigma(t) * schedule.fresh_share(t, s, x_t).sqrt() * (s > 0)
         x_t = mean + large * noise_like(x_t, generator)
     return x_t
 
@@ -333,7 +333,7 @@ def variances(schedule, T, slip=None):
     """Small and large variance (T,) of the steps 1 to T, and in how many steps they differ by more than a tenth."""
     times = torch.arange(T + 1, dtype=torch.float64) / T
     s, t = times[:-1], times[1:]
-    fresh = schedule.fresh(t, s, like=t)
+    fresh = schedule.fresh_share(t, s, like=t)
     small, large = schedule.sigma(s) ** 2 * fresh, schedule.sigma(t) ** 2 * fresh
     differ = int((small < 0.9 * large).sum())
     if slip == "roots":

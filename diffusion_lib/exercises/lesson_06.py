@@ -18,7 +18,7 @@ from . import Exercise, Wrong, ask, ask_tensor, close, compare, describe
 def ddim_step(schedule, x_0, x_t, t, s, eta, noise):
     alpha_t, sigma_t = schedule.scales(t, like=x_t)
     alpha_s, sigma_s = schedule.scales(s, like=x_t)
-    std = eta * sigma_s * schedule.fresh(t, s, like=x_t).sqrt()
+    std = eta * sigma_s * schedule.fresh_share(t, s, like=x_t).sqrt()
     seen = (x_t - alpha_t * x_0) / sigma_t
     return alpha_s * x_0 + (sigma_s**2 - std**2).sqrt() * seen + std * noise
 
@@ -29,7 +29,7 @@ def step_with(slip=""):
     def my_ddim_step(schedule, x_0, x_t, t, s, eta, noise):
         alpha_t, sigma_t = schedule.scales(t, like=x_t)
         alpha_s, sigma_s = schedule.scales(s, like=x_t)
-        fresh = schedule.fresh(t, s, like=x_t)
+        fresh = schedule.fresh_share(t, s, like=x_t)
         std = eta * sigma_s * fresh.sqrt()
         if slip == "std from a variance":
             std = eta * sigma_s * fresh
@@ -63,7 +63,7 @@ class FlatScales:
     def scales(self, t, like):
         return self.schedule.alpha(t), self.schedule.sigma(t)
 
-    def fresh(self, t, s, like):
+    def fresh_share(self, t, s, like):
         return 1 - torch.exp(self.schedule.log_snr(t) - self.schedule.log_snr(s))
 
 
@@ -75,7 +75,7 @@ STEP_SYMPTOMS = {
     "std not squared in the direction": "The noise that is seen and the fresh noise do not add up to a variance of "
     "{variance:.2f}: what is subtracted from sigma_s^2, a variance or a standard deviation?",
     "std from a variance": "Your fresh noise is too weak, and right only where the whole variance is fresh: "
-    "schedule.fresh is a share of a variance, and what do you multiply noise by?",
+    "schedule.fresh_share is a share of a variance, and what do you multiply noise by?",
     "std at t": "Your fresh noise has the size that belongs to x_t. With eta = 1 it should be the posterior's: "
     "at which of the two times is the sigma in its standard deviation taken?",
     "seen noise not scaled": "What you take for the noise in x_t has standard deviation sigma_t, and noise has 1: "

@@ -90,8 +90,8 @@ class Scheduler:
         self.prediction_type = prediction_type
 
 
-def outside(t):
-    return f"t reaches from {t} to {t}; times lie in \\[0, 1\\]"
+def outside(low, high=None):
+    return f"t reaches from {low} to {high or low}; times lie in \\[0, 1\\]"
 
 
 TABLE = {
@@ -107,8 +107,13 @@ TABLE = {
         r"shape \(2, 2\); expected one time",
     ),
     "three times for two samples": (lambda: Cosine().scales(torch.zeros(3), X), ValueError, "3 times for 2 samples"),
-    "fresh with three times": (lambda: Cosine().fresh(torch.ones(3), 0.1, X), ValueError, "3 times for 2 samples"),
-    "fresh outside": (lambda: Cosine().fresh(1.1, 0.1, X), ValueError, outside("1.1")),
+    "fresh_share with three times": (
+        lambda: Cosine().fresh_share(torch.ones(3), 0.1, X),
+        ValueError,
+        "3 times for 2 samples",
+    ),
+    "along outside": (lambda: Cosine().along([0.5, 1.5]), ValueError, outside("0.5", "1.5")),
+    "fresh_share outside": (lambda: Cosine().fresh_share(1.1, 0.1, X), ValueError, outside("1.1")),
     "a beta of 1": (lambda: Betas([0.1, 1.0]), ValueError, "betas reach from 0.1 to 1; variances lie between 0 and 1"),
     "a beta that is nan": (lambda: Betas([0.1, math.nan]), ValueError, "variances lie between 0 and 1"),
     "no betas": (lambda: Betas([]), ValueError, r"shape \(0,\); expected \(T,\)"),
@@ -375,6 +380,19 @@ TABLE = {
     "a negative clip": (lambda: run(steps=1, clip=-1.0), ValueError, "clip is -1.0; expected a positive number"),
     "never saving": (lambda: run(steps=1, save_every=0), ValueError, "save_every is 0; expected a positive number"),
     "all of it warm-up": (lambda: run(steps=1, warmup=1.0), ValueError, r"warmup is 1.0; expected .*\[0, 1\)"),
+    "a step whose loss is not finite": (
+        lambda: training.train_step(
+            torch.nn.Linear(2, 2),
+            None,
+            lambda *_: torch.tensor(torch.nan),
+            None,
+            [],
+            torch.amp.GradScaler("cpu"),
+            step=7,
+        ),
+        FloatingPointError,
+        "the loss became nan in step 7; .* lower the learning rate",
+    ),
     "a list of batches": (
         lambda: next(training.train(torch.nn.Linear(2, 2), [1, 2], LOSS, steps=1)),
         TypeError,
@@ -773,7 +791,7 @@ for sampler in (ddpm, ddim, heun, dpm_solver):
     name = sampler.__name__
     TABLE |= {
         f"{name}, one time": (lambda f=sampler: sample(f, (1.0,)), ValueError, r"shape \(1,\); expected at least two"),
-        f"{name}, times outside": (lambda f=sampler: sample(f, (1.5, 0.5)), ValueError, outside("1.5")),
+        f"{name}, times outside": (lambda f=sampler: sample(f, (1.5, 0.5)), ValueError, outside("0.5", "1.5")),
         f"{name}, step numbers": (lambda f=sampler: sample(f, (999, 0)), ValueError, "use i / T"),
         f"{name}, a time twice": (
             lambda f=sampler: sample(f, (0.9, 0.9, 0.1)),
@@ -1150,6 +1168,7 @@ def test_every_public_function_is_in_the_table():
         "update": "part of train_contestant",
         "players": "takes any module",
         "ema_of": "EMA",
+        "set_rates": "takes any optimisers",
         "one_core": "a device",
         "clock": "a device",
         "judge_and_real": "no arguments",

@@ -25,6 +25,7 @@ from diffusion_lib import (
     metrics,
     networks,
     recipes,
+    refusals,
     rivals,
     samplers,
     schedules,
@@ -204,6 +205,36 @@ MUSEUM = {
         "+ alpha_t * fresh * x_0\n    return",
         on_forward.test_posterior_is_ddpm_s_formula,
     ),
+    "alpha_t where alpha_s belongs, in DDPM's own line": (
+        samplers,
+        "* x_t + alpha_s * fresh * x_0",
+        "* x_t + alpha_t * fresh * x_0",
+        partial(on_samplers.test_ddpm_draws_from_the_posterior, COSINE),
+    ),
+    "alpha-bar where alpha belongs, in DDPM's own line": (
+        samplers,
+        "mean = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2) * x_t",
+        "mean = alpha_t * sigma_s**2 / sigma_t**2 * x_t",
+        partial(on_samplers.test_ddpm_draws_from_the_posterior, COSINE),
+    ),
+    "a step back adds noise that has a variance below 0": (
+        samplers,
+        "fresh = -math.expm1(min(log_snr_t - log_snr_s, 0))\n        std = eta",
+        "fresh = -math.expm1(log_snr_t - log_snr_s)\n        std = eta",
+        partial(on_samplers.test_inversion_returns, COSINE),
+    ),
+    "the schedule asked in every step": (
+        samplers,
+        "h = (log_snr_s - log_snr_t) / 2",
+        "h = float(schedule.log_snr(s) - schedule.log_snr(t)) / 2",
+        partial(on_samplers.test_the_schedule_is_asked_once_a_grid, samplers.dpm_solver),
+    ),
+    "the scales along the times shifted by one": (
+        schedules,
+        "zip(times, *(scale(times).tolist()",
+        "zip(times, *(scale(times).roll(1).tolist()",
+        partial(on_schedules.test_scales_along_many_times_are_those_of_each, COSINE),
+    ),
     "the posterior's variance for its standard deviation": (
         forward,
         "return mean, sigma_s * fresh.sqrt()",
@@ -212,8 +243,8 @@ MUSEUM = {
     ),
     "noise added in the last step": (
         samplers,
-        'if variance == "large" and s > 0:',
-        'if variance == "large":',
+        'sigma_t if variance == "large" and s > 0 else',
+        'sigma_t if variance == "large" else',
         partial(on_samplers.test_ddpm_adds_no_noise_in_the_last_step, "large"),
     ),
     "no noise added at all": (
@@ -224,26 +255,26 @@ MUSEUM = {
     ),
     "beta for its square root in the large variance": (
         samplers,
-        "std = sigma_t * schedule.fresh(t, s, like=x_t).sqrt()",
-        "std = sigma_t**2 * schedule.fresh(t, s, like=x_t)",
+        "sigma_s) * fresh**0.5",
+        "sigma_s) ** 2 * fresh",
         on_samplers.test_the_large_variance_is_right_for_white_noise,
     ),
     "the estimate belongs to the time before": (
         samplers,
-        "        x_0 = denoiser(x_t, t)\n        mean, std",
-        "        x_0 = denoiser(x_t, s)\n        mean, std",
+        "x_0 = denoiser(x_t, t)\n        fresh",
+        "x_0 = denoiser(x_t, s)\n        fresh",
         partial(on_samplers.test_a_sampler_yields_a_step_for_every_time_but_the_first, on_samplers.SAMPLERS["ddpm"]),
     ),
     # DDIM and the solvers
     "sigma in place of its root in DDIM's direction": (
         samplers,
-        "(sigma_s**2 - std**2).sqrt() * noise",
+        "(sigma_s**2 - std**2) ** 0.5 * noise",
         "(sigma_s**2 - std**2) * noise",
         partial(on_samplers.test_ddim_keeps_the_marginals_for_every_eta, 0.3),
     ),
     "DDIM's direction does not make room for the fresh noise": (
         samplers,
-        "(sigma_s**2 - std**2).sqrt() * noise",
+        "(sigma_s**2 - std**2) ** 0.5 * noise",
         "sigma_s * noise",
         partial(on_samplers.test_ddim_keeps_the_marginals_for_every_eta, 1.0),
     ),
@@ -279,14 +310,14 @@ MUSEUM = {
     ),
     "DPM-Solver's ratio of steps upside down": (
         samplers,
-        "float(h / (2 * h_before))",
-        "float(h_before / (2 * h))",
+        "h / (2 * h_before)",
+        "h_before / (2 * h)",
         on_samplers.test_dpm_solver_is_the_papers_box,
     ),
     "log-SNR taken for lambda": (
         samplers,
-        "(schedule.log_snr(s) - schedule.log_snr(t)) / 2",
-        "(schedule.log_snr(s) - schedule.log_snr(t))",
+        "h = (log_snr_s - log_snr_t) / 2",
+        "h = log_snr_s - log_snr_t",
         partial(on_samplers.test_deterministic_samplers_keep_the_noise_of_one_point, samplers.dpm_solver),
     ),
     # targets and denoisers
@@ -331,6 +362,18 @@ MUSEUM = {
         ".flatten(1).mean(1)",
         ".mean().expand(len(x_0))",
         on_denoisers.test_loss_of_a_silent_network_is_the_target_s_square,
+    ),
+    "a refusal looks at values while a compiler traces": (
+        refusals,
+        "not torch.compiler.is_compiling() and ",
+        "",
+        on_denoisers.test_a_compiler_sees_one_graph,
+    ),
+    "the loss asks for the scales twice": (
+        denoisers,
+        "x_t = alpha_t * x_0 + sigma_t * noise\n",
+        "x_t = self.schedule.scales(t, x_0)[0] * x_0 + sigma_t * noise\n",
+        partial(on_denoisers.test_the_schedule_is_asked_once_for_an_estimate_and_once_for_a_loss, 0.4),
     ),
     "one time for the whole batch": (
         denoisers,
@@ -450,14 +493,20 @@ MUSEUM = {
     ),
     "gradients that pile up": (
         training,
-        "        model.zero_grad()\n        step += 1\n",
-        "        step += 1\n",
+        "    model.zero_grad()\n    return",
+        "    return",
         on_training.test_gradients_do_not_pile_up,
+    ),
+    "a second run begins with the last rate of the first": (
+        training,
+        'share * group.setdefault("initial_lr", group["lr"])',
+        'share * group["lr"]',
+        on_training.test_a_second_run_begins_with_the_first_rates_again,
     ),
     "a step that overflowed for one optimiser is taken by the other": (
         training,
-        "scaler.get_scale() > 1\n        if not too_large:",
-        "scaler.get_scale() > 1\n        norm = torch.ones(()) if too_large else norm\n        if True:",
+        "scaler.get_scale() > 1\n    if not too_large:",
+        "scaler.get_scale() > 1\n    norm = torch.ones(()) if too_large else norm\n    if True:",
         with_monkeypatch(on_training.test_a_step_that_overflows_for_one_optimizer_is_left_out_for_all, float("inf")),
     ),
     "gradients of an earlier run stay": (
@@ -632,14 +681,14 @@ MUSEUM = {
     ),
     "a jump back with all the noise of t": (
         editing,
-        "sigma_t * schedule.fresh(t, s, like=x_s).sqrt() * noise",
+        "sigma_t * schedule.fresh_share(t, s, like=x_s).sqrt() * noise",
         "sigma_t * noise",
         partial(on_editing.test_two_jumps_are_one, COSINE),
     ),
     "a jump back with the variance for its root": (
         editing,
-        "sigma_t * schedule.fresh(t, s, like=x_s).sqrt() * noise",
-        "sigma_t**2 * schedule.fresh(t, s, like=x_s) * noise",
+        "sigma_t * schedule.fresh_share(t, s, like=x_s).sqrt() * noise",
+        "sigma_t**2 * schedule.fresh_share(t, s, like=x_s) * noise",
         partial(on_editing.test_two_jumps_are_one, COSINE),
     ),
     "a jump back that does not shrink": (
@@ -1264,20 +1313,20 @@ MUSEUM |= {
     ),
     "the later time in the share that is revealed": (
         tokens,
-        "float((alpha_s - alpha_t) / (1 - alpha_t))",
-        "float((alpha_s - alpha_t) / (1 - alpha_s))",
+        "share = (alpha_s - alpha_t) / (1 - alpha_t)",
+        "share = (alpha_s - alpha_t) / (1 - alpha_s)",
         on_tokens.test_the_share_that_is_hidden_follows_the_schedule,
     ),
     "tokens revealed as often as they survive": (
         tokens,
-        "float((alpha_s - alpha_t) / (1 - alpha_t))",
-        "float(alpha_s)",
+        "share = (alpha_s - alpha_t) / (1 - alpha_t)",
+        "share = alpha_s",
         on_tokens.test_the_share_that_is_hidden_follows_the_schedule,
     ),
     "masks left at the end": (
         tokens,
-        "float((alpha_s - alpha_t) / (1 - alpha_t))",
-        "float(alpha_s - alpha_t)",
+        "share = (alpha_s - alpha_t) / (1 - alpha_t)",
+        "share = alpha_s - alpha_t",
         partial(on_tokens.test_no_mask_is_left, "random", 5),
     ),
     "masks left by rounding down": (
@@ -1376,6 +1425,8 @@ CRASHES = {
     "no gradient through the draw": RuntimeError,
     "a penalty that moves no weight": RuntimeError,
     "null label missing from the table": IndexError,
+    "a refusal looks at values while a compiler traces": RuntimeError,
+    "a step back adds noise that has a variance below 0": TypeError,
     "gradients of an earlier run stay": FloatingPointError,
 }
 

@@ -101,14 +101,14 @@ def test_the_variances_may_come_from_the_schedule_s_own_betas():
 
 
 def test_results_that_are_still_open_are_named(capsys):
-    undress = ALL["02.2"].solution
+    conversions = ALL["02.2"].solution
 
     def half(*inputs):
-        from_noise, _, from_score, _ = undress(*inputs)
+        from_noise, _, from_score, _ = conversions(*inputs)
         return from_noise, ..., from_score, ...
 
     def half_wrong(*inputs):
-        from_noise, *_ = undress(*inputs)
+        from_noise, *_ = conversions(*inputs)
         return -from_noise, ..., ..., ...
 
     assert said(capsys, "02.2", half) == (
