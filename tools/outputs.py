@@ -28,7 +28,7 @@ from diffusion_lib.measured import circumstances
 from diffusion_lib.training import best_device
 from tools import ROOT, run_lesson
 
-CELL_SECONDS = 300
+CELL_SECONDS = 900  # only against hanging
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_NOTE = "<em>Interactive: run the notebook to use it.</em>"
 PROGRESS = re.compile(r"\d+%\||\[\d+:\d\d(:\d\d)?[<,]")  # what tqdm prints, with and without a total

@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 
 from tools import ROOT
 
-CELL_SECONDS = 180
+CELL_SECONDS = 900  # only against hanging
 
 # Python runs this before anything else in the kernel: sitecustomize.py, first on its path.
 SITECUSTOMIZE = """

@@ -932,7 +932,7 @@ MUSEUM |= {
         "spent += clock(device) - begin",
         "spent += clock(device) - begin\n            start = start if step else begin\n"
         "            spent = clock(device) - start",
-        on_bench.test_only_work_inside_a_step_is_paid_for,
+        with_monkeypatch(on_bench.test_only_work_inside_a_step_is_paid_for),
     ),
     "images seen counted in steps": (
         bench,
@@ -1032,7 +1032,7 @@ MUSEUM |= {
         costs,
         "shortest = min(shortest, time.perf_counter() - begin)",
         "shortest = time.perf_counter() - begin",
-        on_costs.test_a_rate_is_work_over_the_shortest_time,
+        with_monkeypatch(on_costs.test_a_rate_is_work_over_the_shortest_time),
     ),
     "watt-minutes": (
         costs,

@@ -20,7 +20,7 @@ from tools import ROOT
 
 VERSIONS = json.loads((ROOT / "tests" / "notebooks" / "colab_versions.json").read_text(encoding="utf-8"))
 MODULES = {"ipython": "IPython"} | {name: name for name in ("numpy", "matplotlib", "ipywidgets", "ipykernel", "torch")}
-CELL_SECONDS = 300
+CELL_SECONDS = 900  # only against hanging
 # Prints what a kernel has loaded: version, file, and which object it is.
 PROBE = """
 import json, IPython, ipykernel, ipywidgets, matplotlib, numpy, torch
