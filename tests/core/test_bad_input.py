@@ -50,9 +50,9 @@ from diffusion_lib.networks import MLP, Autoencoder, Transformer, UNet, timestep
 from diffusion_lib.samplers import ddim, ddpm, dpm_solver, heun, last, start_noise, time_grid
 from diffusion_lib.schedules import Betas, Cosine, Linear, Shifted
 from diffusion_lib.targets import NOISE, X_0, V, edm
-from tests.common import seeded
+from tests.common import lesson_at, seeded
 from tools import LESSONS
-from tools.rules import numbered, parse, read
+from tools.rules import numbered, parse
 
 X, T = torch.zeros(2, 3), torch.tensor([0.2, 0.5])
 IMAGE = torch.zeros(2, 1, 8, 8)
@@ -1262,7 +1262,7 @@ def named_by_lessons():
     """{"module.name"} of the library that code of the lessons uses."""
     found = set()
     for path in LESSONS:
-        trees = [tree for _, cell in numbered(read(path), "code") if (tree := parse(cell))]
+        trees = [tree for _, cell in numbered(lesson_at(path), "code") if (tree := parse(cell))]
         nodes = [node for tree in trees for node in ast.walk(tree)]
         imports = [n for n in nodes if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("diffusion_lib")]
         full = {name.asname or name.name: f"{node.module}.{name.name}" for node in imports for name in node.names}
@@ -1296,8 +1296,9 @@ def untried(functions, table, named):
 def test_every_public_function_refuses_or_has_its_reason():
     functions = library_functions()
     missing = set(untried(functions, TABLE, named_by_lessons()))
-    assert not missing - set(TAKES_ANYTHING), "not tried with bad input; add a call to TABLE"
-    assert not set(TAKES_ANYTHING) - missing, "exempted without need: gone, or tried, or free of what could be wrong"
+    new, needless = sorted(missing - set(TAKES_ANYTHING)), sorted(set(TAKES_ANYTHING) - missing)
+    assert not new, f"{new} never seen to refuse bad input; add a call to TABLE"
+    assert not needless, f"{needless} exempted without need: gone, or tried, or free of what could be wrong"
 
 
 def test_what_is_not_tried_is_noticed():

@@ -415,12 +415,12 @@ def test_writing_keeps_what_is_known():
 
 @pytest.mark.parametrize("left_to_right", [False, True])
 def test_the_loss_of_tokens_is_a_mean_of_nats_a_token(left_to_right):
-    model, x_0 = pretrained.new_sums_model(left_to_right=left_to_right), data.sums("train")
+    model, x_0 = pretrained.new_sums_model(left_to_right=left_to_right), data.sums("train")[:2000]
     with torch.no_grad():
         loss = pretrained.tokens_loss(model, (x_0, x_0), seeded())
-    assert loss.shape == (9000,)
+    assert loss.shape == (2000,)
     if left_to_right:
-        torch.testing.assert_close(loss, torch.full((9000,), math.log(12)))
+        torch.testing.assert_close(loss, torch.full((2000,), math.log(12)))
     else:
         agree(loss, math.log(12))  # a mean over times and masks
 
