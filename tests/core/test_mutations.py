@@ -938,7 +938,7 @@ MUSEUM |= {
         bench,
         "else step * BATCH_SIZE / images",
         "else step / images",
-        partial(on_bench.test_a_run_depends_on_its_seed_alone, "vae"),
+        with_monkeypatch(on_bench.test_the_learning_rate_rises_and_falls),
     ),
     "the seed of a run ignored": (
         bench,
