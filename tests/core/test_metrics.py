@@ -313,7 +313,7 @@ def test_two_real_digits_are_at_a_squared_distance_of_a_hundred():
 
 
 def test_worse_pictures_are_farther_away():
-    """A floor of real pictures, then blurred ones, one class only, noise: the order that an eye would give."""
+    """A floor of real pictures; far above it blurred ones; far above those a single class, and noise."""
     judge = pretrained.classifier()
     real, held_out = judge.features(data.digits("train")[0]), data.digits("held_out")[0]
     floor = frechet_distance(judge.features(held_out), real)
@@ -321,7 +321,7 @@ def test_worse_pictures_are_farther_away():
     zeros = held_out[data.digits("held_out")[1] == 0]
     noise = normal(1000, 1, 28, 28, dtype=torch.float32)
     distances = [frechet_distance(judge.features(x), real) for x in (blurred, zeros, noise)]
-    assert all(d > 10 * floor for d in distances), (floor, distances)
+    assert 10 * floor < distances[0] and 3 * distances[0] < min(distances[1:]), (floor, distances)
 
 
 def test_confidence_alone_is_a_trap():
