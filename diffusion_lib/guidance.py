@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from .denoisers import Denoise
-from .schedules import Schedule
-
 from .refusals import may_look
+from .schedules import Schedule
 
 
 def drop_labels(label: Tensor, null_label: int, probability: float, generator: torch.Generator | None = None) -> Tensor:

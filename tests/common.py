@@ -1,8 +1,17 @@
-"""What several test modules share: generators of their own, and Monte Carlo with its error."""
+"""What several test modules share: generators of their own, Monte Carlo with its error, and lessons read once."""
+
+import functools
 
 import torch
 
 from diffusion_lib.schedules import Schedule
+from tools.rules import read
+
+
+@functools.cache
+def lesson_at(path):
+    """A lesson's notebook, read and validated once in a process; look at it, and do not change it."""
+    return read(path)
 
 
 def seeded(seed=0):

@@ -82,7 +82,7 @@ from diffusion_lib.files import write_atomically
 from tools import ROOT
 
 LARGEST_FILE = 200e6  # bytes; a lesson with its pictures has one or two million
-START_SECONDS = 180  # a kernel that imports torch on a busy machine
+START_SECONDS = 600  # a kernel that imports torch on a busy machine
 GRACE_SECONDS = 3  # how long an interrupted cell has to say where it was
 LARGEST_MEMORY = 4e9  # bytes of a kernel; it ends where a student's loop fills a list for ever
 LONGEST_MESSAGE = 2000  # characters of an error's text

@@ -9,7 +9,21 @@ from pathlib import Path
 
 from .. import measured
 from ..training import best_device
-from . import calls, dots, guidance, headline, latent, memory, minority, minute, race, resolution, text, weights
+from . import (
+    calls,
+    dots,
+    guidance,
+    headline,
+    latent,
+    memory,
+    minority,
+    minute,
+    overhead,
+    race,
+    resolution,
+    text,
+    weights,
+)
 
 PACKAGE = Path(str(resources.files("diffusion_lib")))
 MEASUREMENTS = {  # name of the results: (its file, function (device, seeds, progress) -> results)
@@ -23,6 +37,7 @@ MEASUREMENTS = {  # name of the results: (its file, function (device, seeds, pro
     "dots": (dots, dots.measure_dots),
     "minority": (minority, minority.measure_minority),
     "resolution": (resolution, resolution.measure_resolution),
+    "overhead": (overhead, overhead.measure_overhead),
 }
 RACES = {  # name of the results: (what it is, function (folder, device, seeds, seconds) -> results, its seeds, seconds)
     "bench_tuning": ("The settings of lesson 11's bench: 18 trials of the GAN, 20 of the VAE, 7 of diffusion.",

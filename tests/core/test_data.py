@@ -583,6 +583,7 @@ def test_a_whole_download_shows_progress_and_is_not_repeated(tmp_path, capsys):
 def test_a_single_address_and_an_upper_case_checksum_will_do(tmp_path):
     with server({"f": CONTENT}) as (address, _):
         downloads.download(address + "f", str(tmp_path / "f"), MD5.upper())
+    assert (tmp_path / "f").read_bytes() == CONTENT
 
 
 def test_a_broken_connection_resumes_within_the_call(tmp_path):
@@ -656,13 +657,22 @@ def test_an_altered_file_is_fetched_again(tmp_path, capsys):
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
-def test_a_mirror_that_says_nothing_is_given_up(tmp_path):
+def test_a_mirror_that_says_nothing_is_given_up(tmp_path, monkeypatch):
+    asked, urlopen = [], downloads.urllib.request.urlopen
+
+    def with_patience(request, timeout):
+        """Short with the mirror that will never answer, long with the one that may be slow."""
+        asked.append((request.full_url, timeout))
+        return urlopen(request, timeout=0.1 if request.full_url == silent else 600)
+
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", with_patience)
     with socket.socket() as mute, server({"f": CONTENT}) as (good, _):
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         silent = f"http://127.0.0.1:{mute.getsockname()[1]}/f"
-        downloads.download([silent, good + "f"], tmp_path / "f", MD5, timeout=0.3)
+        downloads.download([silent, good + "f"], tmp_path / "f", MD5, timeout=7)
     assert (tmp_path / "f").read_bytes() == CONTENT
+    assert asked == [(silent, 7), (good + "f", 7)]
 
 
 def test_download_refuses_bad_arguments(tmp_path):

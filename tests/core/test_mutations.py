@@ -985,13 +985,13 @@ MUSEUM |= {
         "spent += clock(device) - begin",
         "spent += clock(device) - begin\n            start = start if step else begin\n"
         "            spent = clock(device) - start",
-        on_bench.test_only_work_inside_a_step_is_paid_for,
+        with_monkeypatch(on_bench.test_only_work_inside_a_step_is_paid_for),
     ),
     "images seen counted in steps": (
         bench,
         "else step * BATCH_SIZE / images",
         "else step / images",
-        partial(on_bench.test_a_run_depends_on_its_seed_alone, "vae"),
+        with_monkeypatch(on_bench.test_the_learning_rate_rises_and_falls),
     ),
     "the seed of a run ignored": (
         bench,
@@ -1117,7 +1117,7 @@ MUSEUM |= {
         costs,
         "shortest = min(shortest, time.perf_counter() - begin)",
         "shortest = time.perf_counter() - begin",
-        on_costs.test_a_rate_is_work_over_the_shortest_time,
+        with_monkeypatch(on_costs.test_a_rate_is_work_over_the_shortest_time),
     ),
     "watt-minutes": (
         costs,

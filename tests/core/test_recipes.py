@@ -155,11 +155,11 @@ def test_both_kinds_of_token_model_have_the_same_size(name):
 
 @pytest.mark.parametrize("left_to_right", [False, True])
 def test_the_loss_of_tokens_is_a_mean_of_nats_a_token(left_to_right):
-    model, x_0 = recipes.new_sums_model(left_to_right=left_to_right), data.sums("train")
+    model, x_0 = recipes.new_sums_model(left_to_right=left_to_right), data.sums("train")[:2000]
     with torch.no_grad():
         loss = recipes.tokens_loss(model, (x_0, x_0), seeded())
-    assert loss.shape == (9000,)
+    assert loss.shape == (2000,)
     if left_to_right:
-        torch.testing.assert_close(loss, torch.full((9000,), math.log(12)))
+        torch.testing.assert_close(loss, torch.full((2000,), math.log(12)))
     else:
         agree(loss, math.log(12))  # a mean over times and masks

@@ -643,7 +643,7 @@ def test_an_error_while_saving_leaves_the_old_file(saved, monkeypatch, broken):
 
     with monkeypatch.context() as patch:
         patch.setattr(*((training, "save_file", half) if broken == "save_file" else (training.os, "replace", refuse)))
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="No space left" if broken == "save_file" else "open elsewhere"):
             list(Parts().train(checkpoint=path, save_every=SAVE_EVERY))
     assert path.read_bytes() == content
     parts = Parts(seed=3)

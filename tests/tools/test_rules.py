@@ -6,8 +6,9 @@ import re
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from tests.common import lesson_at
 from tools import NOTEBOOKS
-from tools.rules import RULES, read
+from tools.rules import RULES
 
 PAGES = sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -30,7 +31,7 @@ def repeated_figures(notebooks):
 
 
 def test_every_figure_has_a_name_of_its_own():
-    assert not repeated_figures(read(path) for path in PAGES)
+    assert not repeated_figures(lesson_at(path) for path in PAGES)
     again = new_notebook(cells=[new_code_cell("", metadata={"tags": [name]}) for name in ("figure:a", "figure:digits")])
     assert repeated_figures([again, again]) == ["figure:digits", "figure:a", "figure:digits"]
 
@@ -38,7 +39,7 @@ def test_every_figure_has_a_name_of_its_own():
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_lesson_keeps(path, rule):
-    complaints = rule(read(path), path)
+    complaints = rule(lesson_at(path), path)
     assert not complaints, "\n" + "\n".join(complaints)
 
 

@@ -1,6 +1,6 @@
 """minute: what stands in for lesson 04's minute, and the code that records it."""
 
-from diffusion_lib import measured, pretrained
+from diffusion_lib import measured, pretrained, training
 from diffusion_lib.experiments import minute
 
 from .common import CPU
@@ -21,9 +21,17 @@ def test_the_recorded_minute_is_lesson_04_s():
     assert pretrained.classifier()(last).argmax(1).tolist() == list(range(10))
 
 
-def test_a_minute_is_looked_at_as_it_goes():
-    said = []
-    results = minute.measure_minute(CPU, [3], said.append, seconds=0.01)
+def test_a_minute_is_looked_at_as_it_goes(monkeypatch):
+    """On a clock that each step moves by a second."""
+    said, now, update = [], [0.0], training.EMA.update
+
+    def step(ema):
+        now[0] += 1
+        update(ema)
+
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(training.EMA, "update", step)
+    results = minute.measure_minute(CPU, [3], said.append, seconds=1)
     looks, pictures = results["looks"], results["pictures"]
     assert len(said) == len(looks) == 2 and looks[0]["step"] == 1 and results["seed"] == 3
     assert {*looks[0]} == {"seconds", "step", "raw loss", "average loss"} and 0.9 < looks[0]["average loss"] < 1.1
