@@ -9,7 +9,7 @@ from torch import nn
 
 from ..networks import ResBlock, count_parameters
 from ..schedules import Cosine, Linear
-from . import Exercise, Wrong, ask, ask_tensor, compare
+from .engine import Exercise, Wrong, ask, ask_tensor, compare
 
 
 def fresh_generator():

@@ -10,7 +10,7 @@ from ..denoisers import exact_mixture
 from ..forward import noise_like
 from ..samplers import Step, ddim, ddpm, last, time_grid
 from ..schedules import Betas, Cosine, Linear
-from . import Exercise, Wrong, ask, ask_tensor, close, compare, describe
+from .engine import Exercise, Wrong, ask, ask_tensor, close, compare, describe
 
 # ---------------------------------------------------------------------------------------------- 06.1 one step of DDIM
 

@@ -4,7 +4,7 @@ from statistics import mean, median
 
 import torch
 
-from . import Exercise, Wrong, ask, ask_tensor, compare, describe
+from .engine import Exercise, Wrong, ask, ask_tensor, compare, describe
 
 # ------------------------------------------------------------------------------------------ 08.1 one class more
 

@@ -9,7 +9,7 @@ from ..denoisers import exact_mixture
 from ..forward import add_noise, noise_like
 from ..samplers import ddim, last, time_grid
 from ..schedules import Betas, Cosine, Linear
-from . import Exercise, Untouched, Wrong, ask, ask_tensor, close, compare, describe
+from .engine import Exercise, Untouched, Wrong, ask, ask_tensor, close, compare, describe
 
 
 def seeded(seed):

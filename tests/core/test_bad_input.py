@@ -42,7 +42,7 @@ from diffusion_lib.denoisers import (
     middle_times,
     time_per_sample,
 )
-from diffusion_lib.exercises import check
+from diffusion_lib.exercises import find
 from diffusion_lib.forward import add_noise, mask_tokens, noising_step, posterior
 from diffusion_lib.networks import MLP, Autoencoder, Transformer, UNet, timestep_embedding
 from diffusion_lib.samplers import ddim, ddpm, dpm_solver, heun, last, start_noise, time_grid
@@ -757,7 +757,7 @@ TABLE = {
     "no drawing": (lambda: widgets.drawing(""), ValueError, "0 lines and 0 columns"),
     "a player of no frames": (lambda: widgets.player(print, 0), ValueError, "frames is 0; a film needs at least one"),
     # exercises
-    "an exercise that is none": (lambda: check("99.9", ...), ValueError, "no exercise '99.9'; lesson 99 has none"),
+    "an exercise that is none": (lambda: find("99.9"), ValueError, "no exercise '99.9'; lesson 99 has none"),
 }
 
 for sampler in (ddpm, ddim, heun, dpm_solver):
