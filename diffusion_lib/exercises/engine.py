@@ -259,7 +259,7 @@ def compare(got, right, slips=None, what="the result", tolerance=1e-4):
 
     Args:
         got, right: tensors or numbers of the same shape.
-        slips: dict: message -> the value that this slip would give.
+        slips: dict: message -> the value that this slip would give, or a function that gives it.
         what: name of the result for the message.
         tolerance: relative to the size of `right`.
     """
@@ -267,6 +267,7 @@ def compare(got, right, slips=None, what="the result", tolerance=1e-4):
     if close(got, right, tolerance):
         return None
     for message, value in (slips or {}).items():
+        value = value() if callable(value) else value
         if close(got, torch.as_tensor(value).detach().double(), tolerance):
             return message
     if got.shape != right.shape:

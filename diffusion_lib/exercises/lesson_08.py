@@ -1,6 +1,7 @@
 """Exercises of lesson 08: dropping labels, whose scale is it, two questions in one call, the scale that is enough."""
 
-from statistics import mean, median
+from statistics import fmean as mean
+from statistics import median
 
 import torch
 
