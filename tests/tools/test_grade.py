@@ -371,9 +371,7 @@ def test_a_cell_on_the_way_is_tried_once_and_left_out_where_it_may_not_be_needed
 def test_every_lesson_is_graded(path, kernel, tmp_path):
     """As the course has it all is untouched, solved all is right, and a known mistake gets its symptom."""
     lesson = path.name[:2]
-    assert set(grade.course(lesson)) == set(
-        engine.import_module(f"diffusion_lib.exercises.lesson_{lesson}").EXERCISES
-    )
+    assert set(grade.course(lesson)) == set(engine.import_module(f"diffusion_lib.exercises.lesson_{lesson}").EXERCISES)
     results = grade.grade(grade.read(path), kernel)
     assert statuses(results) == dict.fromkeys(grade.course(lesson), "untouched"), results
 
