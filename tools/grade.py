@@ -319,8 +319,9 @@ class Silence(io.TextIOWrapper):
 def begin():
     """Once, before any code of a student: silences check and print, and keeps what a namespace starts with."""
     from diffusion_lib import exercises
+    from diffusion_lib.exercises import engine
 
-    library.verdict, library.find, library.Untouched = exercises.verdict, exercises.find, exercises.Untouched
+    library.verdict, library.find, library.Untouched = engine.verdict, engine.find, engine.Untouched
     exercises.check = lambda number, answer: None
     base.update(get_ipython().user_ns, check=exercises.check)
     sys.stdout = sys.stderr = Silence(open(os.devnull, "wb"), encoding="utf-8", errors="replace")

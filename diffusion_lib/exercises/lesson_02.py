@@ -7,7 +7,7 @@ import torch
 from ..denoisers import exact_mixture
 from ..forward import add_noise
 from ..schedules import Betas, Cosine, Linear
-from . import Exercise, Unfinished, Wrong, ask, ask_tensor, compare, describe
+from .engine import Exercise, Unfinished, Wrong, ask, ask_tensor, compare, describe
 
 # What the tests draw with; their seed is fresh, so that no answer can know the numbers
 

@@ -43,7 +43,7 @@ from diffusion_lib.denoisers import (
     middle_times,
     time_per_sample,
 )
-from diffusion_lib.exercises import check
+from diffusion_lib.exercises import find
 from diffusion_lib.experiments import bench, dots, memory, minority, race, resolution
 from diffusion_lib.experiments import text as text_experiment
 from diffusion_lib.forward import add_noise, mask_tokens, noising_step, posterior
@@ -789,7 +789,7 @@ TABLE = {
     "no drawing": (lambda: widgets.drawing(""), ValueError, "0 lines and 0 columns"),
     "a player of no frames": (lambda: widgets.player(print, 0), ValueError, "frames is 0; a film needs at least one"),
     # exercises
-    "an exercise that is none": (lambda: check("99.9", ...), ValueError, "no exercise '99.9'; lesson 99 has none"),
+    "an exercise that is none": (lambda: find("99.9"), ValueError, "no exercise '99.9'; lesson 99 has none"),
 }
 
 for sampler in (ddpm, ddim, heun, dpm_solver):

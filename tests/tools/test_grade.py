@@ -9,7 +9,7 @@ import time
 import nbformat
 import pytest
 
-from diffusion_lib import exercises
+from diffusion_lib.exercises import engine
 from tests.notebooks.test_solved_notebooks import LESSONS, exercise_number, solved_notebook
 from tools import grade
 
@@ -383,9 +383,7 @@ def test_a_cell_on_the_way_is_tried_once_and_left_out_where_it_may_not_be_needed
 def test_every_lesson_is_graded(path, kernel, tmp_path):
     """As the course has it all is untouched, solved all is right, and a known mistake gets its symptom."""
     lesson = path.name[:2]
-    assert set(grade.course(lesson)) == set(
-        exercises.import_module(f"diffusion_lib.exercises.lesson_{lesson}").EXERCISES
-    )
+    assert set(grade.course(lesson)) == set(engine.import_module(f"diffusion_lib.exercises.lesson_{lesson}").EXERCISES)
     results = grade.grade(grade.read(path), kernel)
     assert statuses(results) == dict.fromkeys(grade.course(lesson), "untouched"), results
 
@@ -398,7 +396,7 @@ def test_every_lesson_is_graded(path, kernel, tmp_path):
     expected = {}
     for made in solved.cells:
         if number := exercise_number(made):
-            mistakes = exercises.find(number).mistakes
+            mistakes = engine.find(number).mistakes
             if mistakes:
                 slip, (_, expected[number]) = next(iter(mistakes.items()))
                 name, answer = grade.course(lesson)[number], f"find({number!r}).mistakes[{slip!r}][0]"

@@ -92,6 +92,13 @@ class Step:
         require_images(self.t)
         return "Step"
 '''
+MODULE = '''def mine(x):
+    """The stub has the words."""
+    return x  # simply
+
+
+EXERCISES = {"01.1": declare(mine, probes=some)}
+'''
 STUB = '''def mine(x):
     """Returns x."""
     return ...
@@ -105,7 +112,8 @@ Think of $$a$$.</details>
 <details><summary>Solution</summary>
 
 ```python
-# simply
+def mine(x):
+    return x  # simply
 ```
 </details>"""
 ENDING = """## Recap
@@ -170,7 +178,7 @@ def path(tmp_path_factory):
         "pyproject.toml": '[project.urls]\nRepository = "https://github.com/owner/repo"\n',
         "tools/setup_cell.py": SET_UP + "\n",
         "diffusion_lib/forward.py": LIBRARY,
-        "diffusion_lib/exercises/lesson_01.py": 'EXERCISES = {"01.1": Exercise(solution=...)}\n',
+        "diffusion_lib/exercises/lesson_01.py": MODULE,
         "figures/film.png": "",
         "notebooks/02_ideal.ipynb": "{}",
     }.items():
@@ -342,6 +350,8 @@ BROKEN = [
     ("exercises", replaced(ANSWER_AT, "<details><summary>Hint</summary>", ""), "two <details>"),
     ("exercises", replaced(ANSWER_AT, "Solution", "Answer"), "not called Hint and Solution"),
     ("exercises", deleted(EXERCISE_AT), "tagged exercise:01.1 without a heading"),
+    ("solutions_once", replaced(ANSWER_AT, "return x", "return 2 * x"), "-    return x  # simply\n+    return 2 * x"),
+    ("solutions_once", replaced(ANSWER_AT, "  # simply", ""), "run `python -m tools.solutions 01`"),
     ("exercises", deleted(EXERCISE_AT), "exercises [] here, ['01.1'] in diffusion_lib.exercises"),
 ]
 
