@@ -17,20 +17,25 @@ Not simulated: storages and pointers (torch.save, `data_ptr`), a generator of th
 interface is marked as experimental: `available()` says whether this PyTorch has it.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
 from torch.utils import backend_registration
-from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "sim"
 DEVICE = f"{NAME}:0"
 # CUDA takes CPU tensors as indices, and copies cross from one device to the other.
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 COPIES = {"copy_", "_to_copy"}
-# Left alone, these ask for an empty tensor and let an `out=` form give it its size, which a wrapper cannot follow.
-FACTORIES = ["arange", "eye", "linspace", "logspace", "randperm", "range", "tril_indices", "triu_indices"]
+BY_NAME = [
+    # Left alone, these ask for an empty tensor and let an `out=` form give it its size, which a wrapper cannot follow.
+    *["arange", "eye", "linspace", "logspace", "randperm", "range", "tril_indices", "triu_indices"],
+    # For devices other than the CPU and CUDA these are put together from other operators, which round differently.
+    *["mish_backward", "silu_backward"],
+    # torch.tensor([x, y]) reads numbers while `__torch_dispatch__` is switched off, and the fallback takes no tensors.
+    "_local_scalar_dense",
+]
 INSTALLED = []  # the libraries of operators, which must live as long as the device
 
 
@@ -96,26 +101,25 @@ def as_tensors(index):
 
 def run(operator, *args, **kwargs):
     """Call an operator of PyTorch on the simulated device; see the top of this file."""
-    name = operator._schema.name.removeprefix("aten::")
+    name, written = signature(operator)
+    values = [*args, *kwargs.values()]
     if name not in COPIES:
-        require_one_device(operator, name, args, kwargs)
-    require_own_generator(args, kwargs)
+        require_one_device(name, args, tensors_of(values), tensors_of(v for k, v in enumerate(values) if k in written))
+    require_own_generator(values)
 
-    wrappers = {id(x.on_cpu): x for x in tree_leaves((args, kwargs)) if isinstance(x, SimTensor)}
+    wrappers = {id(x.on_cpu): x for x in tensors_of(values) if isinstance(x, SimTensor)}
     target = kwargs.get("device")
     stays = target is None or torch.device(target).type == NAME
     if target is not None and stays:
         kwargs = kwargs | {"device": "cpu"}
-    result = operator(*tree_map(unwrapped, args), **tree_map(unwrapped, kwargs))
+    result = operator(*map(unwrapped, args), **{key: unwrapped(value) for key, value in kwargs.items()})
 
     for wrapper in wrappers.values():
         if wrapper.shape != wrapper.on_cpu.shape:
             raise NotImplementedError(f"{name} changed a tensor's size in place; tools/simulated.py cannot follow.")
     if name == "copy_":
         return args[0]
-    if not stays:
-        return result
-    return tree_map(lambda x: wrapped(x, wrappers), result)
+    return wrapped(result, wrappers) if stays else result
 
 
 def copy_from(source, target, non_blocking=False):
@@ -123,28 +127,43 @@ def copy_from(source, target, non_blocking=False):
     return target
 
 
-def unwrapped(x):
-    return x.on_cpu if isinstance(x, SimTensor) else x
+@cache
+def signature(operator):
+    """The operator's name, and which of its arguments it writes into."""
+    arguments = operator._schema.arguments
+    written = {k for k, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write}
+    return operator._schema.name.removeprefix("aten::"), written
 
 
-def wrapped(x, wrappers):
-    """A CPU tensor in its wrapper: the one it came in, if it was changed in place."""
-    if not isinstance(x, torch.Tensor):
-        return x
-    return wrappers[id(x)] if id(x) in wrappers else SimTensor(x)
+def tensors_of(values):
+    """The tensors among the values, and in lists among them."""
+    found = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [x for x in value if isinstance(x, torch.Tensor)]
+    return found
 
 
-def require_one_device(operator, name, args, kwargs):
+def unwrapped(value):
+    """What an operator gets: CPU tensors, also in lists."""
+    if isinstance(value, SimTensor):
+        return value.on_cpu
+    return [unwrapped(x) for x in value] if isinstance(value, (list, tuple)) else value
+
+
+def wrapped(result, wrappers):
+    """What an operator gives back, in wrappers: in the one that it came in, if it was changed in place."""
+    if isinstance(result, torch.Tensor):
+        return wrappers[id(result)] if id(result) in wrappers else SimTensor(result)
+    return type(result)(wrapped(x, wrappers) for x in result) if isinstance(result, (list, tuple)) else result
+
+
+def require_one_device(name, args, tensors, written):
     """Refuse CPU tensors beside ours, as CUDA does: a single number may be read from the CPU, but not written there."""
-    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
     if name in INDEXED and isinstance(args[0], SimTensor):  # (x, indices, values)
-        tensors = [x for x in tree_leaves((args[0], args[2:], kwargs)) if isinstance(x, torch.Tensor)]
-    written = [
-        value
-        for place, argument in enumerate(operator._schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
-        for value in tree_leaves(args[place] if place < len(args) else kwargs.get(argument.name))
-    ]
+        tensors = tensors_of([args[0], *args[2:]])
     ours = [x for x in tensors if isinstance(x, SimTensor)]
     others = [x for x in tensors if x.device.type == "cpu" and (x.ndim > 0 or any(x is y for y in written))]
     if ours and others:
@@ -154,9 +173,9 @@ def require_one_device(operator, name, args, kwargs):
         )
 
 
-def require_own_generator(args, kwargs):
+def require_own_generator(values):
     """Refuse to draw with a generator of the CPU, as CUDA does."""
-    for value in (*args, *kwargs.values()):
+    for value in values:
         if isinstance(value, torch.Generator):
             raise RuntimeError(f"Expected a '{NAME}' device type for generator but found '{value.device.type}'")
 
@@ -180,10 +199,10 @@ def install():
     everything, by_name = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     INSTALLED.extend([everything, by_name])
     everything.fallback(run, "PrivateUse1")
-    for factory in FACTORIES:
-        packet = getattr(torch.ops.aten, factory)
+    for name in BY_NAME:
+        packet = getattr(torch.ops.aten, name)
         for overload in packet.overloads():
             if "out" not in overload:
                 operator = getattr(packet, overload)
                 by_name.impl(operator, partial(run, operator), "PrivateUse1")
-    by_name.impl("_copy_from", copy_from, "PrivateUse1")  # how torch.tensor(..., device="sim") gets its numbers
+    by_name.impl("_copy_from", copy_from, "PrivateUse1")  # torch.tensor(..., device="sim"), likewise

@@ -368,14 +368,13 @@ def measured(device):
     for p in judge.parameters():
         torch.nn.init.normal_(p, std=0.1, generator=seeded())
     judge.to(device)
-    a, b = judge.features(x)[:30, :8], judge.features(x)[30:, :8]
+    a, b = judge.features(x).detach()[:, :8].split(30)
     return [
         [metrics.accuracy(judge, x, label), metrics.class_histogram(judge, x), metrics.frechet_distance(a, b)],
         [metrics.fidelity(a, b), metrics.nearest(x[:5], x, 2), metrics.copies(x[:5], x)],
-        metrics.bootstrap(lambda s: float(s.mean()), a[:, 0], draws=5),
-        metrics.bootstrap(lambda s: float(s.mean()), a[:, 0], draws=5, label=label[:30]),
-        metrics.permutation_test(lambda s, r: float((s.mean() - r.mean()).abs()), a, b, draws=5),
-        metrics.report(judge, x[:30], label[:30], x[30:]),
+        metrics.bootstrap(lambda some: some.mean(), a[:, 0], draws=5),
+        metrics.bootstrap(lambda some: some.mean(), a[:, 0], draws=5, label=label[:30]),
+        metrics.permutation_test(lambda some, rest: (some.mean() - rest.mean()).abs(), a, b, draws=5),
     ]
 
 
@@ -393,14 +392,14 @@ def rival_models(device):
 
 @case
 def counted_work(device):
-    x = images(device, 1)
-    return costs.multiply_adds(small_model(device), x, torch.tensor(0.5, device=device))
+    model, x = small_model(device), images(device, 1)
+    return costs.multiply_adds(partial(model, x, torch.tensor(0.5))), costs.count(model, x, torch.tensor(0.5))
 
 
 @case
 def drawn(device):
     x = images(device)
-    return plots.as_image(x[0]), data.to_uint8(x), data.to_unit(data.to_uint8(x).to(device))
+    return plots.picture(x[0]), plots.tile(x, 2), data.to_uint8(x), data.to_unit(data.to_uint8(x))
 
 
 def numbers(result):
