@@ -13,10 +13,11 @@ Python. Every operator comes here in one of two ways: with a tensor of ours amon
 or, if it makes a tensor from nothing, by its argument device="sim" (the fallback). Both end in `run`: look at the
 devices, take the CPU tensors out of their wrappers, call the operator on them, wrap what comes back.
 
-Not simulated: storages and pointers (torch.save, `data_ptr`), a generator of the device, streams, half precision. The
+Not simulated: a generator of the device, streams, half precision, operators that change a tensor's size in place. The
 interface is marked as experimental: `available()` says whether this PyTorch has it.
 """
 
+import copy
 from functools import cache, partial
 
 import numpy as np
@@ -70,6 +71,21 @@ class SimTensor(torch.Tensor):
         """What `module.double()` does to its parameters: the wrapper gets another type and other numbers."""
         torch.Tensor.data.__set__(self, other)
         self.on_cpu = other.on_cpu
+
+    def untyped_storage(self):
+        return self.on_cpu.untyped_storage()
+
+    def data_ptr(self):
+        return self.on_cpu.data_ptr()
+
+    def __deepcopy__(self, memo):
+        """As PyTorch's own for leaves, without a look at the storage."""
+        if id(self) not in memo:
+            made = self.detach().clone()
+            made = torch.nn.Parameter(made) if isinstance(self, torch.nn.Parameter) else made
+            made.grad = copy.deepcopy(self.grad, memo)
+            memo[id(self)] = made.requires_grad_(self.requires_grad)
+        return memo[id(self)]
 
     def numpy(self, *, force=False):
         if force:

@@ -2,17 +2,20 @@
 the CPU's numbers, bit for bit, and a forgotten `.to(device)` fails.
 """
 
+import copy
 import inspect
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils._pytree import tree_leaves
 
 from diffusion_lib import (
     costs,
     data,
+    denoisers,
     editing,
     forward,
     guidance,
@@ -31,12 +34,14 @@ from diffusion_lib.forward import add_noise, noise_like
 from diffusion_lib.samplers import last, start_noise, time_grid
 from tests.common import normal, seeded
 from tests.core.test_mutations import planted
+from tests.core.test_samplers import MIXTURE, SAMPLERS
 from tools import simulated
 
 pytestmark = pytest.mark.skipif(not simulated.available(), reason="this PyTorch knows no devices written in Python")
 COSINE, LINEAR = schedules.Cosine(), schedules.Linear()
-MIXTURE = dict(weights=[0.3, 0.7], means=[[-0.5, 0.2], [0.6, -0.4]], stds=[0.15, 0.1])
-ELSEWHERE = (RuntimeError, ValueError)  # PyTorch's error, or the library's own
+# What a mixture of devices ends in: PyTorch's errors, or the library's own.
+ERRORS = (RuntimeError, ValueError, TypeError)
+WORDS = "on the same device|device type tensor to numpy|device type for generator|is on sim|is on cpu"
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +105,7 @@ MIXED = {
 @pytest.mark.parametrize("name", MIXED)
 def test_tensors_of_two_devices_do_not_meet(name):
     here, there = torch.ones(3, 3), torch.ones(3, 3, device="sim")
-    with pytest.raises(RuntimeError, match="Expected all tensors to be on the same|Expected a 'sim' device type"):
+    with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device|Expected a 'sim' device"):
         MIXED[name](here, there)
     assert torch.equal(here, torch.ones(3, 3)) and torch.equal(there.cpu(), here)
 
@@ -160,6 +165,27 @@ def test_a_module_moves_changes_its_type_and_goes_back():
     assert torch.equal(module.float().cpu()[0].weight, weights)
 
 
+def test_a_copy_of_a_module_is_its_own():
+    module = torch.nn.Linear(2, 3).to("sim")
+    module.weight.requires_grad_(False)
+    module(torch.ones(1, 2, device="sim")).sum().backward()
+    twin = copy.deepcopy(module)
+    assert isinstance(twin.bias, torch.nn.Parameter) and torch.equal(twin.bias.grad, module.bias.grad)
+    assert twin.bias.requires_grad and not twin.weight.requires_grad
+    with torch.no_grad():
+        twin.bias += 1
+    assert torch.equal(twin.bias, module.bias + 1) and torch.equal(twin.weight, module.weight)
+
+
+def test_a_tensor_has_a_storage(tmp_path):
+    """Of the size that it would have on a GPU, shared by its views; and safetensors reads it."""
+    x = torch.arange(6.0, device="sim").reshape(2, 3)
+    assert x.untyped_storage().nbytes() == 24 and x[1].data_ptr() == x.data_ptr() + 12
+    assert x[1].untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    save_file({"x": x}, tmp_path / "x.safetensors")
+    assert torch.equal(load_file(tmp_path / "x.safetensors")["x"], x.cpu())
+
+
 def test_the_environment_chooses_the_device(monkeypatch):
     monkeypatch.setenv("DIFFUSION_DEVICE", "sim")
     device = training.best_device()
@@ -178,31 +204,19 @@ def case(function):
     return function
 
 
-SAMPLERS = {
-    "ddpm": {"": {}, "large": dict(variance="large")},
-    "ddim": {"": {}, "eta": dict(eta=0.7)},
-    "heun": {"": {}},
-    "dpm_solver": {"": {}},
-}
-for sampler_name, ways in SAMPLERS.items():
-    for way, options in ways.items():
+def follow(sampler, device):
+    noise = start_noise(COSINE, (8, 2), seeded(), device)
+    return list(sampler(exact_mixture(COSINE, **MIXTURE), COSINE, noise, time_grid(4)))
 
-        def follow(device, sampler=getattr(samplers, sampler_name), options=options):
-            own = {"generator": seeded(1)} if "generator" in inspect.signature(sampler).parameters else {}
-            noise = start_noise(COSINE, (8, 2), seeded(), device)
-            steps = list(sampler(exact_mixture(COSINE, **MIXTURE), COSINE, noise, time_grid(4), **own, **options))
-            return [(step.t, step.x_t, step.x_0) for step in steps]
 
-        CASES[f"{sampler_name} {way}".strip()] = follow
+CASES |= {name: partial(follow, sampler) for name, sampler in SAMPLERS.items()}
 
 
 def test_every_sampler_is_among_them():
-    found = {
-        name
-        for name, f in vars(samplers).items()
-        if inspect.isfunction(f) and list(inspect.signature(f).parameters)[:4] == ["denoiser", "schedule", "x_t", "times"]
-    }
-    assert found == set(SAMPLERS)
+    first = ["denoiser", "schedule", "x_t", "times"]
+    functions = {name: f for name, f in vars(samplers).items() if inspect.isfunction(f)}
+    found = {name for name, f in functions.items() if list(inspect.signature(f).parameters)[:4] == first}
+    assert found == {name.split()[0] for name in SAMPLERS}
 
 
 @case
@@ -358,7 +372,8 @@ def text(device):
     t = torch.tensor([0.2, 0.5, 0.9])
     losses = [both.loss(language, t.to(at), forward.uniform_like(language, seeded())) for at in ("cpu", device)]
     written = left.generate(4, 3, seeded()), left.generate(4, 3, seeded(), prompt=torch.tensor([[1]]))
-    return found, losses, written, left.loss(language), tokens.decode(language, "abc"), tokens.weight(COSINE, t.to(device))
+    found += [tokens.decode(language, "abc"), tokens.weight(COSINE, t.to(device))]
+    return found, losses, written, left.loss(language)
 
 
 @case
@@ -407,15 +422,18 @@ def numbers(result):
     return [v.detach().cpu() if isinstance(v, torch.Tensor) else v for v in tree_leaves(result)]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_simulated_device_gives_the_numbers_of_the_cpu(name):
-    here, there = numbers(CASES[name]("cpu")), numbers(CASES[name]("sim"))
+def require_equal(here, there):
     assert len(here) == len(there) > 0
     for a, b in zip(here, there):
         if isinstance(a, torch.Tensor):
             assert a.dtype == b.dtype and torch.equal(a, b), (a, b)
         else:
             assert np.array_equal(a, b), (a, b)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_simulated_device_gives_the_numbers_of_the_cpu(name):
+    require_equal(numbers(CASES[name]("cpu")), numbers(CASES[name]("sim")))
 
 
 def test_a_run_goes_on_from_its_checkpoint_there_and_on_the_cpu(tmp_path):
@@ -451,5 +469,35 @@ MEETINGS = {
 
 @pytest.mark.parametrize("name", MEETINGS)
 def test_the_library_mixes_no_devices(name):
-    with pytest.raises(ELSEWHERE, match="same device|is on sim|is on cpu|one device"):
+    with pytest.raises(ERRORS, match=WORDS):
         MEETINGS[name](images("sim"), images("cpu"))
+
+
+# A forgotten move to the device, which no CPU notices: (module, what stands there, what is left, the case that fails).
+FORGOTTEN = {
+    "noise": (forward, "dtype=x.dtype).to(x.device)", "dtype=x.dtype)", "forward_process"),
+    "noise of tokens": (forward, "generator=generator, device=device).to(x.device)", "generator=generator)", "text"),
+    "scales": (schedules, "values.to(device=like.device, dtype=like.dtype)", "values.to(like.dtype)", "a_training_run"),
+    "table of a schedule": (schedules, "self.log_alpha.to(t.device)", "self.log_alpha", "every_schedule"),
+    "mean of a Gaussian": (denoisers, "mean.to(x_t), std.to(x_t)", "mean, std", "exact_denoisers"),
+    "data set": (denoisers, "x_0.to(x_t).flatten(1)", "x_0.flatten(1)", "exact_denoisers"),
+    "frequencies": (networks, "torch.arange(half, device=t.device)", "torch.arange(half)", "every_network"),
+    "causal mask": (networks, "dtype=torch.bool, device=x.device", "dtype=torch.bool", "every_network"),
+    "labels of batches": (data, "self.label.to(device)", "self.label", "a_training_run"),
+    "labels that are dropped": (guidance, "dropped.to(label.device)", "dropped", "a_training_run"),
+    "colours": (editing, "w.to(x) * x", "w * x", "edited"),
+    "members of a language": (tokens, "one_hot.to(x_t.device)", "one_hot", "text"),
+    "labels of a judge": (metrics, "label.cpu()).double()", "label).double()", "measured"),
+    "noise of a rival": (rivals, ".to(next(model.parameters()).device)", "", "rival_models"),
+    "picture": (plots, "(x.detach().float().cpu() + 1)", "(x.detach().float() + 1)", "drawn"),
+}
+
+
+@pytest.mark.parametrize("name", FORGOTTEN)
+def test_a_forgotten_move_fails_there_and_not_on_the_cpu(name):
+    module, old, new, case = FORGOTTEN[name]
+    right = numbers(CASES[case]("cpu"))
+    with planted(module, old, new):
+        require_equal(right, numbers(CASES[case]("cpu")))
+        with pytest.raises(ERRORS, match=WORDS):
+            CASES[case]("sim")
