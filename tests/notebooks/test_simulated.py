@@ -17,6 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not simulated.available(), reason="this PyTorch knows no devices written in Python"),
 ]
 FAULTS = ("on the same device", "device type tensor to numpy", "device type for generator", "cannot follow")
+REFUSED = f"({'|'.join(FAULTS)}|(is on sim:0 and .* on cpu|is on cpu and .* on sim:0); move one)[^\\n]*\\s*$"
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def lesson(number):
 
 def test_a_move_that_the_library_forgets_stops_a_lesson(library, tmp_path):
     plant(library / "diffusion_lib" / "forward.py", "dtype=x.dtype).to(x.device)", "dtype=x.dtype)")
-    with pytest.raises(AssertionError, match="Expected all tensors to be on the same device"):
+    with pytest.raises(AssertionError, match=REFUSED):
         run(lesson("00"), library, tmp_path)
 
 
@@ -74,5 +75,5 @@ def test_a_move_that_a_lesson_forgets_stops_it(number, old, new, library, tmp_pa
     assert len(places) == 1, f"lesson {number} holds {old!r} in {len(places)} cells: the bug found no place"
     places[0].source = places[0].source.replace(old, new)
     nbformat.write(notebook, tmp_path / "forgotten.ipynb")
-    with pytest.raises(AssertionError, match="on sim|on cpu|device type tensor|same device"):
+    with pytest.raises(AssertionError, match=REFUSED):
         run(tmp_path / "forgotten.ipynb", library, tmp_path)
