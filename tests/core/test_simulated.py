@@ -402,7 +402,7 @@ def rival_models(device):
     found += [vae.loss(x, normal(8, 2, dtype=torch.float32).to(device)), vae.sample(3, seeded())]
     optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in (gan.generator, gan.discriminator)]
     found += [rivals.gan_step(gan, optimizers, x, seeded()), gan.sample(3, seeded())]
-    return found
+    return found + [rivals.Mixture(x, parts=2, directions=3, rounds=2).sample(3, seeded())]
 
 
 @case
