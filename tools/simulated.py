@@ -112,7 +112,10 @@ def as_tensors(index):
     """An index with its lists and arrays as CPU tensors: PyTorch's own conversion wants a storage."""
     if isinstance(index, tuple):
         return tuple(map(as_tensors, index))
-    return torch.as_tensor(np.asarray(index)) if isinstance(index, (list, range, np.ndarray)) else index
+    if not isinstance(index, (list, range, np.ndarray)):
+        return index
+    index = torch.as_tensor(index)
+    return index if index.numel() else index.long()
 
 
 def run(operator, *args, **kwargs):
@@ -120,7 +123,8 @@ def run(operator, *args, **kwargs):
     name, written = signature(operator)
     values = [*args, *kwargs.values()]
     if name not in COPIES:
-        require_one_device(name, args, tensors_of(values), tensors_of(v for k, v in enumerate(values) if k in written))
+        targets = tensors_of(args[k] if k < len(args) else kwargs.get(key) for k, key in written)
+        require_one_device(name, args, tensors_of(values), targets)
     require_own_generator(values)
 
     wrappers = {id(x.on_cpu): x for x in tensors_of(values) if isinstance(x, SimTensor)}
@@ -145,9 +149,9 @@ def copy_from(source, target, non_blocking=False):
 
 @cache
 def signature(operator):
-    """The operator's name, and which of its arguments it writes into."""
-    arguments = operator._schema.arguments
-    written = {k for k, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write}
+    """The operator's name, and place and name of each argument that it writes into."""
+    arguments = enumerate(operator._schema.arguments)
+    written = [(k, a.name) for k, a in arguments if a.alias_info is not None and a.alias_info.is_write]
     return operator._schema.name.removeprefix("aten::"), written
 
 
@@ -213,7 +217,6 @@ def install():
         raise RuntimeError(f"PyTorch {torch.__version__} knows no devices written in Python; take 2.11 or later.")
     backend_registration._setup_privateuseone_for_python_backend(NAME)
     everything, by_name = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
-    INSTALLED.extend([everything, by_name])
     everything.fallback(run, "PrivateUse1")
     for name in BY_NAME:
         packet = getattr(torch.ops.aten, name)
@@ -222,3 +225,4 @@ def install():
                 operator = getattr(packet, overload)
                 by_name.impl(operator, partial(run, operator), "PrivateUse1")
     by_name.impl("_copy_from", copy_from, "PrivateUse1")  # torch.tensor(..., device="sim"), likewise
+    INSTALLED.extend([everything, by_name])

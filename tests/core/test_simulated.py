@@ -86,6 +86,7 @@ MIXED = {
     "in place": lambda here, there: there.add_(here),
     "into a tensor of the CPU": lambda here, there: here.add_(there),
     "into a number of the CPU": lambda here, there: here.sum().add_(there.sum()),
+    "into a result of the CPU": lambda here, there: torch.add(there.sum(), 1, out=torch.tensor(0.0)),
     "number of the device": lambda here, there: here * there.sum(),
     "product": lambda here, there: here @ there,
     "concatenation": lambda here, there: torch.cat([here, there]),
@@ -117,6 +118,7 @@ def test_what_cuda_allows_is_allowed():
     assert torch.where(x > 2, x, torch.tensor(0.0)).tolist() == [[0, 0, 0], [3, 4, 5]]
     assert x[torch.tensor([1])].tolist() == x[[1]].tolist() == x[np.array([1])].tolist() == [[3, 4, 5]]
     assert x[:, [0, 2]].tolist() == [[0, 2], [3, 5]] and x[torch.tensor([False, True])].tolist() == [[3, 4, 5]]
+    assert x[[]].shape == (0, 3) and x[[x[0, 1].long()]].tolist() == [[3, 4, 5]]
     assert torch.zeros(2, 3).copy_(x).tolist() == x.tolist()
     x[[0]] = 7.0
     x[1].copy_(torch.ones(3))
@@ -433,7 +435,10 @@ def require_equal(here, there):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_simulated_device_gives_the_numbers_of_the_cpu(name):
-    require_equal(numbers(CASES[name]("cpu")), numbers(CASES[name]("sim")))
+    there = CASES[name]("sim")
+    require_equal(numbers(CASES[name]("cpu")), numbers(there))
+    stayed = all(x.device.type == "sim" for x in tree_leaves(there) if isinstance(x, torch.Tensor))
+    assert stayed or name in ("measured", "drawn")  # distances, counts and pictures are the CPU's
 
 
 def test_a_run_goes_on_from_its_checkpoint_there_and_on_the_cpu(tmp_path):
