@@ -282,7 +282,7 @@ class Mixture:
             means = share.T @ y / weights[:, None]
             apart = y[:, None] - means  # (N, parts, directions)
             covariances = torch.einsum("nk,nkd,nke->kde", share, apart, apart) / weights[:, None, None]
-            covariances = covariances + floor * torch.eye(directions)
+            covariances = covariances + floor * torch.eye(directions, device=y.device)
             self.parts = torch.distributions.MultivariateNormal(means, covariances)
             self.weights = weights / weights.sum()
             share = (self.parts.log_prob(y[:, None]) + self.weights.log()).softmax(1)
@@ -290,8 +290,8 @@ class Mixture:
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n images (n, 1, 28, 28), kept in [-1, 1]."""
         require_number("n", n)
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, len(self.basis), 1, generator=generator)
+        k = torch.multinomial(self.weights.cpu(), n, replacement=True, generator=generator).to(self.weights.device)
+        noise = torch.randn(n, len(self.basis), 1, generator=generator).to(self.mean)
         y = self.parts.mean[k] + (self.parts.scale_tril[k] @ noise)[..., 0]
         return (self.mean + y @ self.basis).clamp(-1, 1).reshape(n, *self.shape)
 
