@@ -4,21 +4,21 @@
     python course.py present [NN]         show a lesson live as slides, with large type and speaker notes
     python course.py slides [NN ...]      build a hand-out per lesson (HTML, readable without a network) into slides/
     python course.py grade FILES          run students' notebooks and say per exercise untouched, wrong or right
-    python course.py test [ARGS]          run everything that needs no GPU (ARGS go to pytest)
-    python course.py demo [ARGS]          sample digits from the shipped weights into a picture and a film
+    python course.py test [--all] [ARGS]  run the tests and every lesson, on all cores (ARGS go to pytest)
+    python course.py check NN             check one lesson: its rules, its exercises, its stored outputs
     python course.py outputs [NN ...]     run the lessons again; store their outputs and the README's figures
-    python course.py setup [EXTRAS]       only prepare the environment that those above use; EXTRAS: present, browser
+    python course.py demo [ARGS]          sample digits from the shipped weights into a picture and a film
+    python course.py setup [EXTRAS]       only prepare .venv, which those above use; EXTRAS: test, present, browser
     python course.py set-repo OWNER/NAME  after a fork: point badges and links at your GitHub repository
 
+`python course.py COMMAND --help` says more of a command, with its options and an example.
 The first run makes the folder .venv and installs into it (a few minutes); later runs reuse it. Nothing outside this
-folder changes. Delete .venv to begin afresh. Further options of `lab` and `present` go to JupyterLab (--no-browser).
-
-`present` shows a copy, so the lesson stays as it is. Space goes on, Shift+Space back; Shift+Enter runs a slide's code,
-and first whatever above it has not been run yet: begin where you like. Shift+P leaves the show and returns to it.
+folder changes. Delete .venv to begin afresh.
 """
 
 # The syntax stays readable for Python 3.6, so that an old Python can say that it is too old.
 import hashlib
+import inspect
 import os
 import platform
 import re
@@ -33,11 +33,13 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "course-setup.txt"
 EXTRAS = {  # what some commands need on top of requirements.txt: the file, and those that it includes
+    "test": ["requirements-test.txt", "requirements.txt"],
     "present": ["requirements-present.txt"],
     "browser": ["requirements-browser.txt", "requirements-present.txt"],
 }
 OLDEST = (3, 11)
 GIGABYTE = 1e9
+MOST_PROCESSES, PROCESS_GIGABYTES = 8, 2  # of pytest; a lesson's kernel needs up to 2 GB
 NETWORK_SIGNS = ("NewConnectionError", "NameResolutionError", "Failed to establish a new connection", "timed out",
                  "getaddrinfo failed", "name resolution", "ConnectTimeout", "ProxyError", "SSLError",
                  "Connection aborted", "onnection broken", "Connection refused", "Network is unreachable")  # fmt: skip
@@ -217,9 +219,10 @@ def install_course():
     subprocess.run([str(PYTHON), "-c", show])
 
 
-def run(*arguments):
+def run(*arguments, **variables):
     """Runs the environment's Python in the course's folder and returns its exit code."""
-    process = subprocess.Popen([str(PYTHON), *arguments], cwd=str(ROOT), env=dict(os.environ, PYTHONUTF8="1"))
+    environment = dict(os.environ, PYTHONUTF8="1", **variables)
+    process = subprocess.Popen([str(PYTHON), *arguments], cwd=str(ROOT), env=environment)
     while True:
         try:
             return process.wait()
@@ -227,7 +230,39 @@ def run(*arguments):
             continue
 
 
-# ---- the commands: each takes the arguments after its name and returns an exit code
+# ---- how many tests at once
+
+
+def usable_cores():
+    """Those that this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_gigabytes():
+    """Memory that programs may still take; None where there is no file that says it."""
+    try:
+        said = Path("/proc/meminfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", said, re.MULTILINE)
+    return int(found.group(1)) * 1024 / GIGABYTE if found else None
+
+
+def processes(cores, free):
+    """How many processes run tests: one a core, as far as memory goes."""
+    fitting = MOST_PROCESSES if free is None else int(free / PROCESS_GIGABYTES)
+    return max(1, min(cores, MOST_PROCESSES, fitting))
+
+
+def names_its_processes(arguments):
+    """Whether these arguments of pytest say how its tests are spread, or need them all in one process."""
+    own = ("-n", "--numprocesses", "--dist", "--tx", "-pno:xdist", "--pdb", "--trace", "--capture=no")
+    split = ["-p" + value for option, value in zip(arguments, arguments[1:]) if option == "-p"]
+    return any(argument == "-s" or argument.startswith(own) for argument in [*arguments, *split])
+
+
+# ---- the commands: each takes the arguments after its name and returns an exit code; --help shows its docstring, or
+# for those of TOOLS what tools/options.py says
 
 
 def choose_lesson(arguments):
@@ -241,6 +276,13 @@ def choose_lesson(arguments):
 
 
 def lab(arguments):
+    """python course.py lab [NN] [OPTIONS]
+
+    Opens JupyterLab on lesson NN, or on lesson 00. OPTIONS are handed on to JupyterLab, such as --no-browser and
+    --port=9000; `python course.py lab --help-all` has JupyterLab list its own. Ctrl-C ends it.
+
+    example: python course.py lab 05 --no-browser
+    """
     number, path, options = choose_lesson(arguments)
     set_up()
     say("opening JupyterLab; Ctrl-C in this window ends it")
@@ -248,6 +290,16 @@ def lab(arguments):
 
 
 def present(arguments):
+    """python course.py present [NN] [OPTIONS]
+
+    Shows lesson NN (or 00) live as slides in JupyterLab, with large type, and writes its speaker notes into slides/.
+    It shows a copy, so the lesson stays as it is. OPTIONS are handed on to JupyterLab, such as --no-browser.
+
+    Space goes on, Shift+Space back; Shift+Enter runs a slide's code, and first whatever above it has not been run yet:
+    begin where you like. Shift+P leaves the show and returns to it.
+
+    example: python course.py present 05
+    """
     number, path, options = choose_lesson(arguments)
     set_up("present")
     notes = ROOT / "slides" / f"{number}_notes.html"
@@ -275,12 +327,49 @@ def grade(arguments):
 
 
 def test(arguments):
-    set_up()
-    say("running every test and every lesson with pytest")
-    return run("-m", "pytest", *arguments)
+    """python course.py test [--all] [ARGS]
+
+    Runs the tests, and every lesson from top to bottom, comparing what it prints with what is stored. ARGS are handed
+    on to pytest: a file or folder, -k WORDS, -x, -m MARK; `python course.py test --co -q` lists the tests.
+
+    --all adds the long tests and the other walks through the lessons: solved, read-only and offline, as presented, on
+    Colab's versions, on a simulated accelerator. Neither runs what needs a browser or the network (-m browser).
+
+    Tests run on all cores, a file a process, each process with its share of the cores (OMP_NUM_THREADS). Your own -n,
+    --dist, -p no:xdist, --pdb or -s is left to decide; -n 0 is one process.
+
+    example: python course.py test tests/core -k samplers
+    """
+    set_up("test")
+    options = [argument for argument in arguments if argument != "--all"]
+    everything = ["-m", "not browser and not network"] * ("--all" in arguments)
+    if names_its_processes(options):
+        say("running the tests with pytest")
+        return run("-m", "pytest", *everything, *options)
+    cores = usable_cores()
+    count = processes(cores, free_gigabytes())
+    say(f"running the tests with pytest, {count} at a time")
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // count))
+    spread = ["-n", str(count), "--dist", "loadfile", "--no-loadscope-reorder"]
+    return run("-m", "pytest", *everything, *spread, *options, OMP_NUM_THREADS=threads)
+
+
+def check(arguments):
+    if not arguments:
+        stop("check takes the number of a lesson, for example: python course.py check 05")
+    choose_lesson(arguments)
+    set_up("test")
+    return run("-m", "tools.check", *arguments)
 
 
 def demo(arguments):
+    """python course.py demo [--folder FOLDER] [--steps STEPS] [--scale SCALE] [--seed SEED]
+
+    Samples 64 digits from noise with the shipped weights and writes digits.png and film.gif into FOLDER (here). STEPS
+    of the sampler (50), SCALE of the guidance (2, 1 for none) and SEED (0) are yours to choose.
+
+    example: python course.py demo --steps 20 --seed 7
+    """
     set_up()
     return run("-m", "diffusion_lib", *arguments)
 
@@ -291,6 +380,13 @@ def outputs(arguments):
 
 
 def setup(arguments):
+    """python course.py setup [EXTRAS]
+
+    Only prepares the environment in .venv. EXTRAS are what some commands need besides: test (for test and check),
+    present (for present), browser (for the tests in a browser, `python course.py test -m browser`).
+
+    example: python course.py setup test
+    """
     if not set(arguments) <= set(EXTRAS):
         stop(f"setup takes nothing or some of {', '.join(EXTRAS)}, and was given: {' '.join(arguments)}.")
     set_up(*arguments)
@@ -298,6 +394,13 @@ def setup(arguments):
 
 
 def set_repo(arguments):
+    """python course.py set-repo OWNER/NAME
+
+    After a fork: badges, links and the set-up cells point at https://github.com/OWNER/NAME instead. Nothing is
+    installed; a second run changes nothing more.
+
+    example: python course.py set-repo ada/diffusion-course
+    """
     new = arguments[0] if len(arguments) == 1 else ""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.+$)[\w.-]{1,100}(?<!\.git)", new, re.ASCII):
         stop(f"""set-repo takes one argument of the form OWNER/NAME, for example ada/diffusion-course, and was given:
@@ -329,18 +432,28 @@ def set_repo(arguments):
     return 0
 
 
-COMMANDS = {"lab": lab, "present": present, "slides": slides, "grade": grade, "test": test, "demo": demo,
-            "outputs": outputs, "setup": setup, "set-repo": set_repo}  # fmt: skip
+COMMANDS = {"lab": lab, "present": present, "slides": slides, "grade": grade, "test": test, "check": check,
+            "outputs": outputs, "demo": demo, "setup": setup, "set-repo": set_repo}  # fmt: skip
+TOOLS = ("slides", "grade", "check", "outputs")  # their command lines are read without .venv
+
+
+def show_help(command):
+    if command in TOOLS:
+        return subprocess.run([sys.executable, "-m", "tools.options", command], cwd=str(ROOT)).returncode
+    print(inspect.cleandoc(COMMANDS[command].__doc__) if command else __doc__.strip())
+    return 0
 
 
 def main(arguments):
     check_machine(sys.version_info, platform.system(), platform.machine())
-    if not arguments or {"-h", "--help"} & set(arguments[:2]):
-        print(__doc__.strip())
-        return 0
-    if arguments[0] not in COMMANDS:
-        stop(f"there is no command {arguments[0]!r}; there are {', '.join(COMMANDS)} (--help says what they do).")
-    return COMMANDS[arguments[0]](arguments[1:])
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        return show_help(None)
+    if command not in COMMANDS:
+        stop(f"there is no command {command!r}; there are {', '.join(COMMANDS)} (--help says what they do).")
+    if {"-h", "--help"} & set(arguments[1:2]):
+        return show_help(command)
+    return COMMANDS[command](arguments[1:])
 
 
 if __name__ == "__main__":

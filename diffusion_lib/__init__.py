@@ -6,7 +6,7 @@ What lessons stand on: session, data, downloads, files, costs (12), adapters, pl
 Shipped weights: recipes, pretrained. Committed numbers: measured, and experiments, which made them. And exercises.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from .session import expected_minutes, presenting, start  # noqa: E402  (session asks for the version)
 

@@ -50,7 +50,6 @@ The file of --json is rewritten as a whole after each notebook, so an interrupte
 The exit code is 0 if all could be read, whatever the answers, and 1 if something could not.
 """
 
-import argparse
 import ast
 import builtins
 import dis
@@ -79,7 +78,7 @@ from jupyter_client import KernelManager
 from tqdm import tqdm
 
 from diffusion_lib.files import write_atomically
-from tools import ROOT
+from tools import ROOT, options
 
 LARGEST_FILE = 200e6  # bytes; a lesson with its pictures has one or two million
 START_SECONDS = 600  # a kernel that imports torch on a busy machine
@@ -692,16 +691,13 @@ def find(paths):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python course.py grade", description=__doc__.split("\n")[0])
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="notebooks, or folders of them")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the grades as JSON too")
-    parser.add_argument("--seconds", type=float, default=60, help="limit for a cell and for a check (default 60)")
-    options = parser.parse_args(arguments)
-    if not options.seconds > 0:
-        parser.error(f"--seconds is {options.seconds:g}; a number above 0 is expected")
-    files = find(options.paths)
+    parser = options.grade()
+    given = parser.parse_args(arguments)
+    if not given.seconds > 0:
+        parser.error(f"--seconds is {given.seconds:g}; a number above 0 is expected")
+    files = find(given.paths)
     if not files:
-        parser.error(f"no *.ipynb in {', '.join(map(str, options.paths))}")
+        parser.error(f"no *.ipynb in {', '.join(map(str, given.paths))}")
     notebooks, readable = [], {}
     for file in files:
         entry = {"file": str(file), "lesson": None, "error": None, "seconds": 0.0, "exercises": []}
@@ -714,14 +710,14 @@ def main(arguments=None):
             entry["error"] = str(error)
 
     def store():
-        if options.json:
-            result = {"seconds": options.seconds, "notebooks": notebooks, "overview": overview(notebooks)}
-            write_atomically(options.json, json.dumps(result, indent=1) + "\n")
+        if given.json:
+            result = {"seconds": given.seconds, "notebooks": notebooks, "overview": overview(notebooks)}
+            write_atomically(given.json, json.dumps(result, indent=1) + "\n")
 
     try:
         store()
     except OSError as error:
-        parser.error(f"--json {options.json}: {error.strerror}")
+        parser.error(f"--json {given.json}: {error.strerror}")
     width = max(60, min(120, shutil.get_terminal_size((100, 24)).columns))
     total = sum(len(course(notebooks[k]["lesson"])) for k in readable)
     with tqdm(total=total, unit="exercise", disable=None, leave=False) as bar:
@@ -730,7 +726,7 @@ def main(arguments=None):
                 bar.set_description(Path(entry["file"]).name[:30])
                 start = time.perf_counter()
                 try:
-                    with Kernel(options.seconds) as kernel:
+                    with Kernel(given.seconds) as kernel:
                         entry["exercises"] = grade(readable[k], kernel, bar.update)
                 except Exception as error:  # the others are graded all the same
                     entry["error"] = f"The grader failed: {message(error)}."

@@ -4,19 +4,21 @@
     python -m tools.outputs [NN ...] --presenting FILE
 
 What is stored is what a reader on GitHub can use and nbval can compare: no progress bars, no time stamps, no widget
-state, and a line of text where a widget was. A cell tagged `figure:NAME` also writes its picture to figures/NAME.png.
-Without lesson numbers the demo's picture and film are written as well. A lesson that fails keeps its old file.
+state, a line of text where a widget was, and pictures of few colours. A cell whose code is as it was, and that says and
+shows the same again (as nbval_strict.py and pictures.py compare), keeps its stored outputs byte for byte: a run that
+changes nothing leaves nothing to commit, but for cells that print a time or train by the clock.
+A cell tagged `figure:NAME` also writes its picture to figures/NAME.png. Without lesson numbers the demo's picture and
+film are written as well. A lesson that fails keeps its old file.
 With --presenting nothing is stored but the seconds that a lesson and its longest cell take in front of people.
 """
 
-import argparse
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import nbformat
@@ -26,9 +28,11 @@ from tqdm import tqdm
 from diffusion_lib import measured
 from diffusion_lib.files import write_atomically
 from diffusion_lib.training import best_device
-from tools import ROOT, run_lesson
+from tools import ROOT, options, pictures, run_lesson
+from tools.nbval_strict import difference
 
 CELL_SECONDS = 1800  # ends what hangs
+WORTHWHILE = 0.9  # a stored picture is reduced if that leaves less than this share of its bytes
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_NOTE = "<em>Interactive: run the notebook to use it.</em>"
 PROGRESS = re.compile(r"\d+%\||\[\d+:\d\d(:\d\d)?[<,]")  # what tqdm prints, with and without a total
@@ -101,6 +105,71 @@ def clean(notebook):
     return complaints
 
 
+def with_pictures(outputs, change):
+    """`outputs`, with every PNG (as bytes) replaced by what `change` makes of it, in place."""
+    for output in outputs:
+        if "image/png" in output.get("data", {}):
+            png = b64decode(output.data["image/png"])
+            if (changed := change(png)) != png:
+                output.data["image/png"] = b64encode(changed).decode()
+    return outputs
+
+
+def reduced_if_worthwhile(png):
+    """A stored picture changes once, and not again with each version of Pillow."""
+    smaller = pictures.reduced(png)
+    return smaller if len(smaller) < WORTHWHILE * len(png) else png
+
+
+def keep_what_is_said_again(notebook, stored):
+    """Gives a clean, fresh notebook the stored outputs of the cells that are as they were and say the same, in place.
+
+    Counts and alt texts are the fresh ones. Returns the numbers of the cells whose outputs are new.
+    """
+    before = {cell.get("id"): cell for cell in stored.cells if cell.cell_type == "code"}
+    new = []
+    for k, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type != "code":
+            continue
+        old = before.get(cell.id)
+        if not old or not says_the_same(old, cell):
+            new.append(k)
+            continue
+        for output, fresh in zip(with_pictures(old.outputs, reduced_if_worthwhile), cell.outputs):
+            output.update({name: fresh[name] for name in ("execution_count", "metadata") if name in fresh})
+        cell.outputs = old.outputs
+    return new
+
+
+def says_the_same(old, new):
+    """Whether two cells have the same code, and outputs that a reader would call the same."""
+    same_code = old.source == new.source and len(old.outputs) == len(new.outputs)
+    return same_code and all(map(same_output, old.outputs, new.outputs))
+
+
+def same_output(old, new):
+    if any(old.get(name) != new.get(name) for name in ("output_type", "name", "ename")):
+        return False
+    texts = [[output.get("text", ""), output.get("evalue", ""), *output.get("traceback", [])] for output in (old, new)]
+    if len(texts[0]) != len(texts[1]) or not all(map(same_text, *texts)):
+        return False
+    before, after = old.get("data", {}), new.get("data", {})
+    return before.keys() == after.keys() and all(same_data(kind, before[kind], after[kind]) for kind in after)
+
+
+def same_text(old, new):
+    """By nbval's comparison, and printed with as many digits."""
+    return not difference(old, new) and re.sub(r"\d", "0", old) == re.sub(r"\d", "0", new)
+
+
+def same_data(kind, old, new):
+    if kind == "image/png":
+        return pictures.show_the_same(pictures.reduced(b64decode(old)), b64decode(new))
+    if kind.startswith("text/"):
+        return same_text(old, new)
+    return old == new
+
+
 def figures(notebook):
     """{NAME: PNG bytes} of the cells tagged figure:NAME."""
     found = {}
@@ -119,18 +188,35 @@ def figures(notebook):
 
 
 def store(path, figure_folder):
-    """Runs one lesson and stores its outputs and pictures. Returns (seconds, complaints)."""
+    """Runs one lesson and stores its outputs and pictures. Returns (seconds, numbers of changed cells, complaints)."""
+    stored = nbformat.read(path, as_version=4)
     start = time.perf_counter()
     notebook = execute(path)
     seconds = time.perf_counter() - start
     complaints = clean(notebook)
-    pictures = figures(notebook)
+    for cell in notebook.cells:
+        with_pictures(cell.get("outputs", []), pictures.reduced)
+    changed = keep_what_is_said_again(notebook, stored)
+    shown = figures(notebook)
     nbformat.validate(notebook)
     figure_folder.mkdir(exist_ok=True)
-    for name, png in pictures.items():
+    for name, png in shown.items():
         write_atomically(figure_folder / f"{name}.png", png)
     write_atomically(path, nbformat.writes(notebook).rstrip("\n") + "\n")
-    return seconds, complaints
+    return seconds, changed, complaints
+
+
+def demo(root):
+    """Writes the demo's picture and film to figures/; an old picture that shows the same stays."""
+    path = root / "figures" / "digits.png"
+    old = path.read_bytes() if path.exists() else b""
+    print("writing the demo's picture and film to figures/", flush=True)
+    code = subprocess.run([sys.executable, "-m", "diffusion_lib", "--folder", "figures"], cwd=root).returncode
+    if code == 0:
+        new = pictures.reduced(path.read_bytes())
+        same = old and pictures.show_the_same(pictures.reduced(old), new)
+        write_atomically(path, reduced_if_worthwhile(old) if same else new)
+    return code
 
 
 def presented(paths):
@@ -147,39 +233,33 @@ def presented(paths):
 
 
 def main(arguments=None, root=ROOT):
-    parser = argparse.ArgumentParser(prog="python course.py outputs", description=__doc__.split("\n")[0])
-    parser.add_argument("lessons", nargs="*", metavar="NN", help="lesson numbers; all lessons if none is given")
-    parser.add_argument("--timings", type=Path, metavar="FILE", help="write machine, date and seconds as JSON")
-    parser.add_argument("--presenting", type=Path, metavar="FILE", help="only time the lessons as they are presented")
-    options = parser.parse_args(arguments)
-    paths = {path.name[:2]: path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
-    chosen = [number.zfill(2) for number in options.lessons] or list(paths)
-    if unknown := [number for number in chosen if number not in paths]:
-        parser.error(f"no lesson {', '.join(unknown)}; there are {', '.join(paths)}")
+    parser = options.outputs()
+    given = parser.parse_args(arguments)
+    paths, chosen = options.lessons(parser, given.lessons, root)
 
-    if options.presenting:
+    if given.presenting:
         result = measured.circumstances(best_device()) | presented([paths[number] for number in chosen])
-        measured.write(options.presenting, result)
+        measured.write(given.presenting, result)
         return 0
     timings, failed = {}, []
     for number in (bar := tqdm(chosen, unit="lesson", disable=None)):
         bar.set_description(paths[number].stem)
         try:
-            timings[number], complaints = store(paths[number], root / "figures")
+            timings[number], changed, complaints = store(paths[number], root / "figures")
         except LessonFailed as failure:
             failed.append(number)
             tqdm.write(f"{paths[number].name} FAILED, its file is as it was\n{failure}")
         else:
-            tqdm.write(f"{paths[number].name}: {timings[number]:.1f} s")
+            what = f"new outputs in cells {', '.join(map(str, changed))}" if changed else "all outputs as stored"
+            tqdm.write(f"{paths[number].name}: {timings[number]:.1f} s, {what}")
             for complaint in complaints:
                 tqdm.write(f"    {complaint}")
-    if options.timings:
+    if given.timings:
         seconds = {number: round(value, 1) for number, value in timings.items()}
         result = measured.circumstances(best_device()) | {"seconds": seconds}
-        measured.write(options.timings, result)
-    if not options.lessons and not failed:
-        print("writing the demo's picture and film to figures/", flush=True)
-        return subprocess.run([sys.executable, "-m", "diffusion_lib", "--folder", "figures"], cwd=root).returncode
+        measured.write(given.timings, result)
+    if not given.lessons and not failed:
+        return demo(root)
     if failed:
         print("failed: lesson", ", ".join(failed))
     return int(bool(failed))

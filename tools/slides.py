@@ -9,7 +9,6 @@ are left out); hints and solutions are folded. Speaker notes are not in it: --no
 the minutes added up.
 """
 
-import argparse
 import functools
 import html
 import mimetypes
@@ -27,7 +26,7 @@ from pygments.formatters import HtmlFormatter
 from tqdm import tqdm
 
 from diffusion_lib.files import write_atomically
-from tools import ROOT
+from tools import ROOT, options
 from tools.rules import numbered, read, repository
 
 NOTE = "**Presenting:** "
@@ -420,18 +419,10 @@ def notes_page(notebook, path, hand_outs):
 
 
 def main(arguments=None, root=ROOT):
-    parser = argparse.ArgumentParser(prog="python course.py slides", description=__doc__.split("\n")[0])
-    parser.add_argument("lessons", nargs="*", metavar="NN", help="lesson numbers; all lessons if none is given")
-    parser.add_argument(
-        "--notes", action="store_true", help="also write NN_notes.html, for the presenter's second screen"
-    )
-    parser.add_argument("--folder", type=Path, default=Path("slides"), help="where to (default: slides)")
-    options = parser.parse_args(arguments)
-    paths = {path.name[:2]: path for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
-    chosen = [number.zfill(2) for number in options.lessons] or list(paths)
-    if unknown := [number for number in chosen if number not in paths]:
-        parser.error(f"no lesson {', '.join(unknown)}; there are {', '.join(paths)}")
-    folder = root / options.folder
+    parser = options.slides()
+    given = parser.parse_args(arguments)
+    paths, chosen = options.lessons(parser, given.lessons, root)
+    folder = root / given.folder
     folder.mkdir(parents=True, exist_ok=True)
     built = {path.name for number, path in paths.items() if number in chosen or (folder / f"{path.stem}.html").exists()}
     try:
@@ -440,12 +431,12 @@ def main(arguments=None, root=ROOT):
             bar.set_description(path.stem)
             notebook = read(path)
             write_atomically(folder / f"{path.stem}.html", hand_out(notebook, path, built))
-            if options.notes:
+            if given.notes:
                 write_atomically(folder / f"{number}_notes.html", notes_page(notebook, path, built))
     except SlidesFailed as failure:
         print(failure)
         return 1
-    print(f"hand-outs written to {options.folder}: {len(chosen)}; open one in a browser, and print it there for a PDF")
+    print(f"hand-outs written to {given.folder}: {len(chosen)}; open one in a browser, and print it there for a PDF")
     return 0
 
 

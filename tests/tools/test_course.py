@@ -6,25 +6,31 @@ stand-ins that write down how they were called, so no test here installs anythin
 
 import ast
 import importlib.util
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
 import venv
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
-from tools import ROOT, outputs
+from tools import ROOT, check, options, outputs, pictures
 
+TOOLS = ("slides", "grade", "check", "outputs", "presenting")
 RECORDER = """
 import json, os, pathlib, sys
 with open({log!r}, "a") as log:
     log.write(json.dumps([{name!r}, *sys.argv[1:]]) + "\\n")
+with open({log!r} + ".threads", "w") as file:
+    file.write(os.environ.get("OMP_NUM_THREADS", ""))
 if os.environ.get("FAIL", "no failure") in " ".join(sys.argv):
     sys.exit(os.environ.get("SAYS", ""))
 sys.exit({code})
@@ -40,7 +46,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     for name in ("00_start.ipynb", "03_network.ipynb"):
         (tmp_path / "notebooks" / name).write_text("{}")
-    for name in ("CI", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES"):
+    for name in ("CI", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -65,8 +71,9 @@ def calls(folder, course, monkeypatch):
         package.mkdir()
         (package / "__init__.py").touch()
         (package / "__main__.py").write_text(RECORDER.format(log=str(log), name=name, code=code))
-    for name in ("diffusion_lib/__main__", "tools/outputs", "tools/slides", "tools/grade", "tools/presenting"):
+    for name in ("diffusion_lib/__main__", *[f"tools/{name}" for name in TOOLS]):
         (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).with_name("__init__.py").touch()  # a package, which none elsewhere on the path hides
         (folder / f"{name}.py").write_text(RECORDER.format(log=str(log), name=name, code=0))
     monkeypatch.setattr(course, "has_nvidia_gpu", lambda: False)
     monkeypatch.setattr(course.platform, "system", lambda: "Linux")
@@ -91,7 +98,7 @@ def paragraph(error):
 # What it says
 
 
-@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",), ("lab", "--help")])
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)])
 def test_help_names_every_command(folder, course, arguments):
     shown = run(folder, *arguments)
     assert shown.returncode == 0 and shown.stderr == ""
@@ -101,13 +108,51 @@ def test_help_names_every_command(folder, course, arguments):
 
 
 @pytest.mark.parametrize(
+    "command, words",
+    [
+        ("lab", ["[NN]", "handed on to JupyterLab"]),
+        ("present", ["[NN]", "Shift+Enter", "handed on to JupyterLab"]),
+        ("slides", ["[NN ...]", "--notes", "--folder"]),
+        ("grade", ["FILE_OR_FOLDER", "--json FILE", "--seconds"]),
+        ("test", ["--all", "handed on to pytest", "-n 0"]),
+        ("check", ["NN"]),
+        ("outputs", ["[NN ...]", "--timings FILE", "--presenting FILE"]),
+        ("demo", ["--steps"]),
+        ("setup", ["test", "present", "browser"]),
+        ("set-repo", ["OWNER/NAME"]),
+    ],
+)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_of_a_command_is_its_own_and_needs_no_environment(folder, course, command, words, flag):
+    shutil.copytree(ROOT / "tools", folder / "tools")
+    shown = run(folder, command, flag)
+    assert shown.returncode == 0 and shown.stderr == ""
+    said = " ".join(shown.stdout.split())
+    assert f"python course.py {command}" in said and f" example: python course.py {command}" in said
+    assert [word for word in words if word not in said] == []
+    assert not course.VENV.exists()
+
+
+def test_every_command_has_help(course):
+    assert set(options.COMMANDS) == set(course.TOOLS) <= set(course.COMMANDS)
+    assert all(course.COMMANDS[name].__doc__ for name in set(course.COMMANDS) - set(course.TOOLS))
+
+
+def test_the_demo_s_options_are_those_that_its_help_names(course):
+    taken = re.findall(r'add_argument\("(--\w+)"', (ROOT / "diffusion_lib/__main__.py").read_text(encoding="utf-8"))
+    assert taken and re.findall(r"--\w+", course.demo.__doc__.splitlines()[0]) == taken
+
+
+@pytest.mark.parametrize(
     "arguments, words",
     [
         (["labb"], "there is no command 'labb'; there are lab, present, slides"),
+        (["check"], "check takes the number of a lesson"),
+        (["check", "07"], "there is no lesson 07; there are 00, 03"),
         (["lab", "07"], "there is no lesson 07; there are 00, 03"),
         (["lab", "seven"], "there is no lesson seven"),
         (["present", "07"], "there is no lesson 07; there are 00, 03"),
-        (["setup", "present", "now"], "setup takes nothing or some of present, browser, and was given: present now"),
+        (["setup", "present", "now"], "takes nothing or some of test, present, browser, and was given: present now"),
     ],
 )
 def test_wrong_commands_end_in_one_paragraph_before_anything_is_made(folder, course, arguments, words):
@@ -207,7 +252,10 @@ def test_set_up_installs_once_and_again_when_something_changed(folder, course, c
     assert calls() == []
 
 
-@pytest.mark.parametrize("command, extra", [(["present"], "present"), (["setup", "browser"], "browser")])
+@pytest.mark.parametrize(
+    "command, extra",
+    [(["present"], "present"), (["setup", "browser"], "browser"), (["test"], "test"), (["check", "3"], "test")],
+)
 def test_extras_are_installed_once_and_do_not_disturb_the_rest(folder, course, calls, command, extra):
     def made():
         return [call[call.index("-r") + 1] for call in calls() if call[0] == "pip" and "-r" in call]
@@ -216,18 +264,18 @@ def test_extras_are_installed_once_and_do_not_disturb_the_rest(folder, course, c
     course.main(command)
     assert made() == ["requirements.txt", own]
     course.main(command)
-    course.main(["test"])
+    course.main(["lab"])
     assert made() == []
     for name in course.EXTRAS[extra]:
         with open(folder / name, "a") as file:
             file.write("# changed\n")
-        course.main(["test"])
-        assert made() == []
+        course.main(["lab"])
+        assert made() == ["requirements.txt"] * (name == "requirements.txt")
         course.main(command)
         assert made() == [own], name
     with open(folder / "constraints.txt", "a") as file:
         file.write("# changed\n")
-    course.main(["test"])
+    course.main(["lab"])
     assert made() == ["requirements.txt"]
     course.main(command)
     assert made() == [own]
@@ -254,6 +302,13 @@ def test_every_extra_names_the_files_it_reads_and_its_packages_are_pinned(course
         assert {f"requirements-{extra}.txt", *(line[3:] for line in wanted if line[:3] == "-r ")} == set(names)
         packages = {re.split("[<>=]", line)[0] for line in wanted if line and line[:3] != "-r "}
         assert packages and packages <= pinned
+
+
+def test_pre_commit_runs_the_ruff_of_the_tests():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    named = re.findall(r"ruff==[\d.]+", hooks)
+    assert len(named) == 2 and set(named) <= set(pinned)
 
 
 def test_set_up_respects_pip_settings_and_is_short_in_ci(course, calls, monkeypatch):
@@ -340,17 +395,99 @@ def test_a_broken_environment_is_made_anew(course, calls, monkeypatch):
 
 
 def test_commands_pass_arguments_on_and_exit_codes_back(folder, course, calls):
-    course.set_up()
+    course.set_up("test")
     calls()
-    assert course.main(["test", "-k", "samplers", "-x"]) == 3
-    assert calls() == [["pytest", "-k", "samplers", "-x"]]
+    assert course.main(["test", "-k", "samplers", "-x", "-n", "0"]) == 3
+    assert calls() == [["pytest", "-k", "samplers", "-x", "-n", "0"]]
     assert course.main(["demo", "--steps", "5"]) == 0
     assert calls() == [["diffusion_lib/__main__", "--steps", "5"]]
-    for command, module in (("outputs", "outputs"), ("slides", "slides"), ("grade", "grade")):
+    for command in ("check", "outputs", "slides", "grade"):
         assert course.main([command, "03", "-x"]) == 0
-        assert calls() == [[f"tests/{module}", "03", "-x"]]
+        assert calls() == [[f"tools/{command}", "03", "-x"]]
     assert course.main(["setup"]) == 0
     assert calls() == []
+
+
+# How many tests at once
+
+EVERYTHING = ["-m", "not browser and not network"]
+
+
+@pytest.mark.parametrize(
+    "cores, free, count",
+    [(1, None, 1), (2, None, 2), (64, None, 8), (64, 100.0, 8), (8, 7.9, 3), (8, 0.5, 1), (2, 100.0, 2), (8, 16.0, 8)],
+)
+def test_there_is_a_process_a_core_as_far_as_memory_goes(course, cores, free, count):
+    assert course.processes(cores, free) == count
+
+
+def test_cores_and_memory_are_those_of_this_process(course, monkeypatch):
+    assert 1 <= course.usable_cores() <= course.os.cpu_count()
+    monkeypatch.setattr(course.os, "sched_getaffinity", lambda _: {3, 5, 6}, raising=False)
+    assert course.usable_cores() == 3
+    monkeypatch.delattr(course.os, "sched_getaffinity")
+    monkeypatch.setattr(course.os, "cpu_count", lambda: None)
+    assert course.usable_cores() == 1
+
+    lines = "MemTotal:       24000000 kB\nMemFree:  1000 kB\nMemAvailable:    4000000 kB\n"
+    monkeypatch.setattr(course.Path, "read_text", lambda path, encoding: lines)
+    assert course.free_gigabytes() == pytest.approx(4.096)
+    monkeypatch.setattr(course.Path, "read_text", lambda path, encoding: "MemTotal: 1 kB\n")
+    assert course.free_gigabytes() is None
+
+    def no_such_file(path, encoding):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(course.Path, "read_text", no_such_file)
+    assert course.free_gigabytes() is None
+
+
+@pytest.fixture
+def tested(folder, course, calls, monkeypatch):
+    """Runs `course.py test` on a machine of 5 cores and 4.5 GB; returns pytest's arguments and its threads."""
+    course.set_up("test")
+    calls()
+    monkeypatch.setattr(course, "usable_cores", lambda: 5)
+    monkeypatch.setattr(course, "free_gigabytes", lambda: 4.5)
+
+    def tested(*arguments):
+        assert course.main(["test", *arguments]) == 3
+        ((_, *given),) = calls()
+        return given, (folder / "calls.txt.threads").read_text()
+
+    return tested
+
+
+def test_tests_run_on_all_cores_with_a_share_of_the_threads(tested, monkeypatch):
+    spread = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    assert tested() == (spread, "2")
+    assert tested("tests/core", "-k", "not slow") == ([*spread, "tests/core", "-k", "not slow"], "2")
+    assert tested("-x", "--all", "-q") == ([*EVERYTHING, *spread, "-x", "-q"], "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert tested() == (spread, "7")
+
+
+@pytest.mark.parametrize(
+    "own",
+    [["-n", "3"], ["-n0"], ["-nauto"], ["--numprocesses=4"], ["--dist=load"], ["-p", "no:xdist"], ["-pno:xdist"],
+     ["--pdb"], ["--trace"], ["-s"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_who_says_how_tests_are_spread_is_obeyed(tested, own):
+    assert tested(*own) == (own, "")
+    assert tested("--all", "tests/core", *own) == ([*EVERYTHING, "tests/core", *own], "")
+
+
+def test_other_plugins_and_names_do_not_count_as_a_wish(tested):
+    given, threads = tested("-p", "no:cacheprovider", "-k", "noise", "--no-header")
+    assert given[:2] == ["-n", "2"] and given[-1] == "--no-header" and threads == "2"
+
+
+def test_pytest_knows_these_options(pytestconfig):
+    if not pytestconfig.pluginmanager.hasplugin("xdist"):
+        pytest.skip("pytest-xdist is switched off")
+    for option in ("-n", "--dist", "--no-loadscope-reorder"):
+        pytestconfig.getoption(option)  # an unknown one is a ValueError
 
 
 @pytest.mark.parametrize(
@@ -485,6 +622,67 @@ def test_set_repo_leaves_no_old_name_in_the_real_files(tmp_path):
         assert slug not in (tmp_path / name).read_text(encoding="utf-8"), name
 
 
+# Checking a lesson
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch, capsys):
+    """Checks a lesson with one rule, and a stand-in for pytest whose exit codes the test chooses."""
+    (tmp_path / "notebooks").mkdir()
+    write_lesson(tmp_path / "notebooks/05_ddpm.ipynb", [("x = 1", [])])
+    stand_in = (
+        "import sys; code = {}[sys.argv[1][-6:]]; print('pytest', sys.argv[1:]); print('two lines'); sys.exit(code)"
+    )
+    monkeypatch.setattr(check.rules, "RULES", [lambda notebook, path: complaints])
+    complaints = []
+
+    def checked(exercises=0, outputs=0, rules=()):
+        complaints[:] = rules
+        script = stand_in.format({"rcises": exercises, ".ipynb": outputs})
+        monkeypatch.setattr(check, "PYTEST", [sys.executable, "-c", script])
+        code = check.main(["5"], root=tmp_path)
+        return code, capsys.readouterr().out
+
+    return checked
+
+
+def test_a_lesson_that_is_right_is_said_to_be(checked):
+    code, said = checked()
+    assert code == 0 and said.endswith("lesson 05 is right\n")
+    assert (
+        "rules       no complaints\nexercises   two lines\noutputs     two lines\n" in said and "pytest [" not in said
+    )
+    assert checked(exercises=5)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "faults, words",
+    [
+        ({"rules": ["no title"]}, ["rules       1 complaint\n", "---- rules\nno title\n", "not right yet: rules."]),
+        ({"exercises": 1}, ["---- exercises\npytest ['tests/exercises', '-k', '05. or lesson_05 or _05.py']\n"]),
+        ({"outputs": 1}, ["05_ddpm.ipynb']\ntwo lines\n", "not right yet: outputs.", "python course.py outputs 05"]),
+        (
+            {"outputs": 2, "exercises": 1, "rules": ["a", "b"]},
+            ["2 complaints", "not right yet: rules, exercises, outputs."],
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_is_not_right_is_shown_after_the_verdict(checked, faults, words):
+    code, said = checked(**faults)
+    assert code == 1 and [word for word in words if word not in said] == []
+
+
+@pytest.mark.all
+def test_a_lesson_s_exercises_are_selected_by_its_number():
+    asked = [*check.PYTEST, "tests/exercises", "--collect-only", "-k", check.NAMED.format("10")]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    for name in ("[10.1]", "[10.2-", "test_exercises_10.py::"):
+        assert name in done.stdout
+    assert not re.search(r"\[(0\d|11|12)\.\d", done.stdout) and "test_exercises_12.py" not in done.stdout
+
+
 # Storing outputs
 
 LESSON = [
@@ -583,3 +781,110 @@ def test_pictures_are_stored_with_their_alt_texts():
     assert one.outputs[0].metadata == {"image/png": {"alt": "A line."}}
     assert [o.metadata["image/png"]["alt"] for o in two.outputs[:2]] == ["First.", "Second."]
     assert none.outputs[0].metadata == {} and none.outputs[1].text == "0.5\n"
+
+
+# What is said again keeps its bytes
+
+
+def shown(fill, size=(24, 32)):
+    """The PNG of a picture with its upper half in one grey, as base64."""
+    array = np.full((*size, 3), 255, np.uint8)
+    array[: size[0] // 2] = fill
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return b64encode(file.getvalue()).decode()
+
+
+def ran(outputs, count=1, source="same()", id="own"):
+    """A notebook of one cell with these outputs: a text for printed, a dict for data, a tuple for an error."""
+    made = []
+    for output in outputs:
+        if isinstance(output, str):
+            made.append(nbformat.v4.new_output("stream", name="stdout", text=output))
+        elif isinstance(output, tuple):
+            name, value, *traceback = output
+            made.append(nbformat.v4.new_output("error", ename=name, evalue=value, traceback=traceback))
+        else:
+            made.append(nbformat.v4.new_output("execute_result", data=output, execution_count=count))
+    cell = nbformat.v4.new_code_cell(source, id=id, outputs=made, execution_count=count)
+    return nbformat.v4.new_notebook(cells=[cell])
+
+
+@pytest.mark.parametrize(
+    "old, new, kept",
+    [
+        (["loss 0.512, 7 steps\n"], ["loss 0.514, 7 steps\n"], True),
+        (["loss 0.512, 7 steps\n"], ["loss 0.612, 7 steps\n"], False),
+        (["loss 0.512, 7 steps\n"], ["loss 0.512, 8 steps\n"], False),
+        (["loss 0.512, 7 steps\n"], ["loss 0.5121, 7 steps\n"], False),
+        (["loss 0.512\n"], ["lost 0.512\n"], False),
+        (["a\n"], ["a\n", {"text/plain": "5"}], False),
+        ([{"text/plain": "5.01"}], [{"text/plain": "5.02"}], True),
+        ([{"text/plain": "5.01", "text/html": "<b>"}], [{"text/plain": "5.01", "text/html": "<i>"}], False),
+        ([{"text/plain": "<Figure>", "image/png": shown(90)}], [{"text/plain": "<Figure>"}], False),
+        ([{"image/png": shown(90)}], [{"image/png": shown(91)}], True),
+        ([{"image/png": shown(90)}], [{"image/png": shown(99)}], False),
+        ([{"image/png": shown(90)}, "0.5\n"], [{"image/png": shown(91)}, "0.9\n"], False),
+        ([{"image/svg+xml": "<svg/>"}], [{"image/svg+xml": "<svg />"}], False),
+        ([("ValueError", "x is 0.51", "line 1")], [("ValueError", "x is 0.55", "line 1")], False),
+        ([("ValueError", "x is 0.511", "line 1")], [("ValueError", "x is 0.512", "line 1")], True),
+        ([("ValueError", "x is 0.511", "line 1")], [("TypeError", "x is 0.511", "line 1")], False),
+        ([("ValueError", "x is 0.511", "line 1")], [("ValueError", "x is 0.511", "line 2")], False),
+    ],
+)  # fmt: skip
+def test_an_output_is_new_only_if_a_reader_would_say_so(old, new, kept):
+    stored, fresh = ran(old), ran(new)
+    wanted = nbformat.writes(stored if kept else fresh)
+    assert outputs.keep_what_is_said_again(fresh, stored) == ([] if kept else [1])
+    assert nbformat.writes(fresh) == wanted
+
+
+def test_a_cell_with_new_code_has_new_outputs():
+    for change in ({"source": "other()"}, {"id": "other"}):
+        fresh = ran(["0.514\n"], **change)
+        assert outputs.keep_what_is_said_again(fresh, ran(["0.512\n"])) == [1]
+        assert fresh.cells[0].outputs[0].text == "0.514\n"
+
+
+def test_a_kept_output_has_the_fresh_count_and_alt_text():
+    picture = {"image/png": shown(90)}
+    stored, fresh = ran([picture], count=3), ran([{"image/png": shown(91)}], count=4)
+    fresh.cells[0].outputs[0].metadata = {"image/png": {"alt": "Grey."}}
+    assert outputs.keep_what_is_said_again(fresh, stored) == []
+    (output,) = fresh.cells[0].outputs
+    assert output.data == picture and output.execution_count == 4 == fresh.cells[0].execution_count
+    assert output.metadata == {"image/png": {"alt": "Grey."}}
+
+
+def test_a_stored_picture_is_reduced_once():
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(64, 0)
+    file = io.BytesIO()
+    Image.fromarray(ramp).convert("RGBA").save(file, "PNG", compress_level=0)
+    large = [{"image/png": b64encode(file.getvalue()).decode()}]
+    fresh, again = ran(large), ran(large)
+    outputs.keep_what_is_said_again(fresh, ran(large))
+    small = fresh.cells[0].outputs[0].data["image/png"]
+    assert len(small) < len(large[0]["image/png"]) / 4
+    outputs.keep_what_is_said_again(again, fresh)
+    assert again.cells[0].outputs[0].data["image/png"] == small
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_the_demo_s_picture_is_reduced_and_replaced_only_by_another(tmp_path, monkeypatch, code):
+    (tmp_path / "figures").mkdir()
+    path = tmp_path / "figures/digits.png"
+
+    def demo_that_draws(fill):
+        def drawn(command, cwd):
+            path.write_bytes(b64decode(shown(fill)))
+            return SimpleNamespace(returncode=code)
+
+        monkeypatch.setattr(outputs.subprocess, "run", drawn)
+        assert outputs.demo(tmp_path) == code
+        return path.read_bytes()
+
+    first = demo_that_draws(90)
+    assert first == (b64decode(shown(90)) if code else pictures.reduced(b64decode(shown(90))))
+    if code == 0:
+        assert demo_that_draws(91) == first
+        assert demo_that_draws(120) not in (first, b64decode(shown(120)))
