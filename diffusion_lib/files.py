@@ -11,13 +11,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A file to write in place of `path`: it takes that name when the block ends, whole and in one moment.
 
     If the block raises, or the process is killed, `path` stays as it was. A file that was there keeps its permissions.
-    Missing folders are made.
 
     Yields:
         path of an empty file in the same folder; write it by its name, or open it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes do not write the same one
     try:
         part.touch()

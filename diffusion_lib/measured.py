@@ -53,11 +53,13 @@ def read_pictures(name: str) -> dict[str, Tensor]:
 
 def write(path: Path, results: dict) -> None:
     """Results (a dict) as a JSON file that is there in one moment: a run that is killed leaves none or the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, json.dumps(results, indent=1) + "\n")
 
 
 def write_pictures(path: Path, pictures: dict[str, np.ndarray]) -> None:
     """Pictures {key: uint8 array} as an npz file, likewise there in one moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **pictures)
 

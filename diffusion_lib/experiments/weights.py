@@ -92,6 +92,7 @@ def train_on_latents(device="cpu", **options):
 def write_weights(folder, model, card):
     """The weights of a model in 16 bits with their card inside, and the card beside them as text."""
     path = Path(folder) / f"{card['name']}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(path, {key: value.half() for key, value in model.state_dict().items()}, card)
     files.write_atomically(path.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
     print(json.dumps(card, indent=2))

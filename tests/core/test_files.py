@@ -12,7 +12,7 @@ from tools import ROOT
 
 
 def test_a_file_is_replaced_when_it_is_whole(tmp_path):
-    path = tmp_path / "new" / "a.txt"
+    path = tmp_path / "a.txt"
     for content in ("first", "second"):
         with files.replacing(path) as part:
             part.write_text(content)
