@@ -6,23 +6,24 @@ convolutions are counted; additions of a bias, normalisation and activations are
 """
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from .networks import Attention, TransformerBlock
 
 
-def linear(features_in, features_out, rows=1):
+def linear(features_in: int, features_out: int, rows: int = 1) -> int:
     """Multiply-adds of a linear layer: every output needs every input once, for each of the rows."""
     require_whole(features_in=features_in, features_out=features_out, rows=rows)
     return rows * features_in * features_out
 
 
-def convolution(channels_in, channels_out, kernel, places, groups=1):
+def convolution(channels_in: int, channels_out: int, kernel: int, places: int, groups: int = 1) -> int:
     """Multiply-adds of a convolution for one image: kernel^2 * channels_in / groups for each channel of each place.
 
     Args:
@@ -37,7 +38,7 @@ def convolution(channels_in, channels_out, kernel, places, groups=1):
     return kernel**2 * (channels_in // groups) * channels_out * places
 
 
-def attention(queries, keys, channels):
+def attention(queries: int, keys: int, channels: int) -> int:
     """Multiply-adds of one attention, all heads together: queries with keys, and their weights with the values.
 
     It grows with the fourth power of an image's side, where every place asks every place.
@@ -46,7 +47,7 @@ def attention(queries, keys, channels):
     return 2 * queries * keys * channels
 
 
-def count(network, *inputs, **condition):
+def count(network: nn.Module, *inputs: Tensor, **condition) -> dict[str, int]:
     """Multiply-adds of one call of the network, layer by layer, by the three formulas above.
 
     A network of other parts than linear layers, square convolutions and this course's attentions needs `multiply_adds`.
@@ -86,7 +87,7 @@ def count(network, *inputs, **condition):
     return work
 
 
-def multiply_adds(call):
+def multiply_adds(call: Callable[[], object]) -> int:
     """Multiply-adds of any call, counted by torch, which says two operations for each.
 
     Args:
@@ -98,7 +99,7 @@ def multiply_adds(call):
     return counter.get_total_flops() // 2
 
 
-def training_cost(one_call, images):
+def training_cost(one_call: int, images: int) -> int:
     """Multiply-adds of training: three times those of the forward calls.
 
     Going back costs twice as much as going forward: each layer owes a gradient for its weights and one for its input,
@@ -112,7 +113,7 @@ def training_cost(one_call, images):
     return 3 * one_call * images
 
 
-def sampling_cost(one_call, images, calls, guided_calls=0):
+def sampling_cost(one_call: int, images: int, calls: int, guided_calls: int = 0) -> int:
     """Multiply-adds of sampling: one call a look, and two where classifier-free guidance looks with and without label.
 
     Args:
@@ -126,7 +127,7 @@ def sampling_cost(one_call, images, calls, guided_calls=0):
     return one_call * images * (calls + guided_calls)
 
 
-def rate(call, work, repeats=5):
+def rate(call: Callable[[], object], work: float, repeats: int = 5) -> float:
     """Multiply-adds per second of this machine at a call that takes `work` of them; the shortest of several times.
 
     Args:
@@ -145,7 +146,7 @@ def rate(call, work, repeats=5):
     return work / shortest
 
 
-def energy(seconds, watts, overhead=1.0):
+def energy(seconds: float, watts: float, overhead: float = 1.0) -> float:
     """Watt-hours: seconds * watts * overhead / 3600. An estimate, as good as its two assumptions.
 
     Args:
@@ -172,7 +173,7 @@ class Cost(NamedTuple):
         )
 
 
-def cost(work, rate, watts, overhead=1.0):
+def cost(work: float, rate: float, watts: float, overhead: float = 1.0) -> Cost:
     """The Cost of so many multiply-adds on a machine that makes `rate` of them a second.
 
     Args:
@@ -184,7 +185,7 @@ def cost(work, rate, watts, overhead=1.0):
     return Cost(work, work / rate, energy(work / rate, watts, overhead))
 
 
-def readable_time(seconds):
+def readable_time(seconds: float) -> str:
     """Seconds as text in the unit that suits them: `0.25 s`, `34 s`, `12 min`, `5.2 h`, `3.1 days`.
 
     >>> [readable_time(seconds) for seconds in (0.25, 720, 18_720)]

@@ -4,13 +4,20 @@ A denoiser is any function (x_t, t) -> estimate of x_0. The best one is the mean
 Gaussian, for a mixture of Gaussians and for a finite data set, with no training; a network learns it for the rest.
 """
 
+from collections.abc import Callable
 from numbers import Integral
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .forward import add_noise
-from .schedules import as_time
+from .forward import require_noise
+from .refusals import may_look
+from .schedules import Schedule, as_time
+from .targets import Target
+
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> x_0 (B, ...)
+
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> x_0 (B, ...)
 
 
 class Denoiser(nn.Module):
@@ -22,24 +29,24 @@ class Denoiser(nn.Module):
         target: a Target.
     """
 
-    def __init__(self, network, schedule, target):
+    def __init__(self, network: nn.Module, schedule: Schedule, target: Target):
         require_parts(schedule, target)
         super().__init__()
         self.network, self.schedule, self.target = network, schedule, target
 
-    def forward(self, x_t, t, **condition):
+    def forward(self, x_t: Tensor, t: Tensor | float, **condition) -> Tensor:
         """The estimate of x_0 (B, ...) for noisy samples x_t (B, ...) at t, () or (B,) in [0, 1].
 
         Raises:
             ValueError: t outside [0, 1], or a t at which the target says nothing about x_0 (noise where alpha_t = 0).
         """
         require_samples(x_t)
-        require_solvable(self.target, self.schedule, t)
         alpha_t, sigma_t = self.schedule.scales(t, like=x_t)
+        require_solvable(self.target, self.schedule, t, alpha_t, sigma_t)
         output = self.network(x_t, time_per_sample(t, x_t), **condition)
         return self.target.recover_x_0(output.to(x_t.dtype), x_t, alpha_t, sigma_t)
 
-    def loss(self, x_0, t, noise, **condition):
+    def loss(self, x_0: Tensor, t: Tensor | float, noise: Tensor, **condition) -> Tensor:
         """Mean squared error (B,) of the prediction, one number per sample: multiply it by any weight you like.
 
         The simple loss of Ho et al. 2020, eq. 14, for any target.
@@ -47,20 +54,24 @@ class Denoiser(nn.Module):
         Args:
             x_0, noise: (B, ...) clean samples and standard normal noise.
             t: () or (B,) times in [0, 1].
+
+        Raises:
+            ValueError: as add_noise.
         """
+        require_noise(x_0, noise)
         alpha_t, sigma_t = self.schedule.scales(t, like=x_0)
-        x_t = add_noise(self.schedule, x_0, noise, t)
+        x_t = alpha_t * x_0 + sigma_t * noise
         output = self.network(x_t, time_per_sample(t, x_0), **condition)
         wanted = self.target.mix(x_0, noise, alpha_t, sigma_t)
         return ((output.to(wanted.dtype) - wanted) ** 2).flatten(1).mean(1)
 
 
-def time_per_sample(t, x):
+def time_per_sample(t: Tensor | float, x: Tensor) -> Tensor:
     """t as (B,), in the dtype and on the device of x (B, ...): what a network takes."""
     return as_time(t).to(device=x.device, dtype=x.dtype).expand(len(x))
 
 
-def even_times(batch_size, generator=None):
+def even_times(batch_size: int, generator: torch.Generator | None = None) -> Tensor:
     """(B,) random times that cover [0, 1] evenly: one in each of B equal slices (Kingma et al. 2021, app. I.1).
 
     Each of them alone is uniform, but no batch happens to hold only small ones, so that the loss jumps less.
@@ -69,7 +80,7 @@ def even_times(batch_size, generator=None):
     return (torch.rand(1, generator=generator) + torch.arange(batch_size) / batch_size) % 1
 
 
-def middle_times(batch_size, generator=None, mean=0.5):
+def middle_times(batch_size: int, generator: torch.Generator | None = None, mean: float = 0.5) -> Tensor:
     """(B,) random times, more of them in the middle: the sigmoid of a normal with variance 1 (Esser et al. 2024, sec.
     3.1).
 
@@ -85,21 +96,22 @@ def middle_times(batch_size, generator=None, mean=0.5):
     return (mean + torch.special.ndtri(even_times(batch_size, generator))).sigmoid()
 
 
-def require_solvable(target, schedule, t):
-    """Refuse times at which the target says nothing about x_0; looked at where t is on the CPU, as in samplers."""
+def require_solvable(target, schedule, t, alpha_t, sigma_t):
+    """Refuse times at which the target says nothing about x_0, where the scales or else the times may be looked at."""
     t = as_time(t)
-    if t.device.type != "cpu":
-        return
-    alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
+    if not may_look(alpha_t, sigma_t):  # on a GPU, where samplers keep their times on the CPU
+        if not may_look(t):
+            return
+        alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
     if (torch.as_tensor(target.determinant(alpha_t, sigma_t)).abs() < 1e-8).any():
         raise ValueError(
-            f"at t = {t.tolist()} (alpha = {alpha_t.tolist()}, sigma = {sigma_t.tolist()}) a prediction of "
-            f"'{target.name}' says nothing about x_0. Begin a little inside, as in time_grid(steps, start=0.999), "
-            "or train another target, such as V."
+            f"at t = {t.tolist()} (alpha = {alpha_t.flatten().tolist()}, sigma = {sigma_t.flatten().tolist()}) a "
+            f"prediction of '{target.name}' says nothing about x_0. Begin a little inside, as in time_grid(steps, "
+            "start=0.999), or train another target, such as V."
         )
 
 
-def exact_gaussian(schedule, mean, std):
+def exact_gaussian(schedule: Schedule, mean: Tensor | float, std: Tensor | float) -> Denoise:
     """E[x_0 | x_t] for data from one Gaussian N(mean, std^2), independent in every coordinate.
 
     mean + gain * (x_t - alpha_t * mean) with gain = alpha_t std^2 / (alpha_t^2 std^2 + sigma_t^2) (Bishop 2006, eq.
@@ -124,7 +136,7 @@ def exact_gaussian(schedule, mean, std):
     return denoiser
 
 
-def exact_mixture(schedule, weights, means, stds):
+def exact_mixture(schedule: Schedule, weights: Tensor, means: Tensor, stds: Tensor) -> Denoise:
     """E[x_0 | x_t] for data from a mixture of K round Gaussians in D dimensions.
 
     Each component answers as one Gaussian does; the answers are averaged with the probabilities p(component | x_t).
@@ -158,7 +170,7 @@ def exact_mixture(schedule, weights, means, stds):
     return denoiser
 
 
-def exact_dataset(schedule, x_0):
+def exact_dataset(schedule: Schedule, x_0: Tensor) -> Denoise:
     """E[x_0 | x_t] if the data is this finite set and nothing else: a weighted mean of its members.
 
     The weights are softmax(-|x_t - alpha_t x_0|^2 / (2 sigma_t^2)) over the set (Karras et al. 2022, app. B.3).
@@ -215,7 +227,7 @@ def require_members(x_t, x_0, t):
     if x_t.shape[1:] != x_0.shape[1:]:
         raise ValueError(f"x_t has shape {tuple(x_t.shape)}; members of the data set have {tuple(x_0.shape[1:])}.")
     t = as_time(t)
-    if t.device.type == "cpu" and not (t > 0).all():
+    if may_look(t) and not (t > 0).all():
         raise ValueError("t reaches 0, where x_t is x_0 itself; expected t > 0, as every sampler asks.")
 
 

@@ -11,13 +11,16 @@ import os
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from .files import put_in_place
 
-def read_idx(path, shape):
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A gzipped IDX file of unsigned bytes as an array of that shape.
 
     The header is four bytes 0, 0, 8 (unsigned bytes), number of axes, then the length of each axis, big-endian.
@@ -38,7 +41,7 @@ def read_idx(path, shape):
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 
-def download(urls, path, md5, timeout=20):
+def download(urls: str | Sequence[str], path: str | Path, md5: str, timeout: float = 20) -> Path:
     """Fetches one file from the first mirror that has it, and goes on where an earlier attempt was cut off.
 
     What has come so far is kept beside `path` with the ending .part. Only a complete file with the right checksum is
@@ -80,7 +83,7 @@ def download(urls, path, md5, timeout=20):
                 continue
             found = md5_of(part)
             if found == md5:
-                os.replace(part, path)
+                put_in_place(part, path)
                 return path
             part.unlink()
             failures.append(f"{url}: the file has MD5 {found}, expected {md5}; it was deleted")
@@ -123,6 +126,6 @@ def _fetch(url, part, timeout):
         raise OSError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
 
 
-def md5_of(path):
+def md5_of(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -5,22 +5,24 @@ sketch. What is known enters where the sampler asks, at the estimate of x_0. So 
 colouring are functions denoiser -> denoiser and work with every sampler; image-to-image only begins later than t = 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from .denoisers import require_std
+from .denoisers import Denoise, require_std
 from .forward import add_noise, noise_like, posterior, require_noise
 from .guidance import by_gradient
+from .refusals import may_look
 from .samplers import Step, ddim, require_times, time_grid
-from .schedules import as_time, reshape_like
+from .schedules import Schedule, as_time, reshape_like
 
 
-def keep(denoiser, known, mask):
+def keep(denoiser: Denoise, known: Tensor, mask: Tensor) -> Denoise:
     """Inpainting: put the known pixels into every estimate of x_0, and leave the others to the denoiser.
 
     where(mask, known, x_0): the case A = mask of `consistent` (Wang et al. 2023; Choi et al. 2021). With any sampler
@@ -47,7 +49,7 @@ def keep(denoiser, known, mask):
     return denoiser_with_known
 
 
-def renoise(schedule, x_s, noise, s, t):
+def renoise(schedule: Schedule, x_s: Tensor, noise: Tensor, s: Tensor | float, t: Tensor | float) -> Tensor:
     """Back into the noise, from s to a later t: a draw from q(x_t | x_s) (Kingma et al. 2021, sec. 3.1).
 
     x_t = alpha_t / alpha_s * x_s + sigma_t * sqrt(fresh) * noise, where fresh is the share of the noise variance in x_t
@@ -68,11 +70,20 @@ def renoise(schedule, x_s, noise, s, t):
     require_jump(x_s, noise, s, t)
     alpha_s, _ = schedule.scales(s, like=x_s)
     alpha_t, sigma_t = schedule.scales(t, like=x_s)
-    return alpha_t / alpha_s * x_s + sigma_t * schedule.fresh(t, s, like=x_s).sqrt() * noise
+    return alpha_t / alpha_s * x_s + sigma_t * schedule.fresh_share(t, s, like=x_s).sqrt() * noise
 
 
 @torch.no_grad()
-def inpaint(denoiser, schedule, x_t, times, known, mask, generator=None, resample=10):
+def inpaint(
+    denoiser: Denoise,
+    schedule: Schedule,
+    x_t: Tensor,
+    times: Tensor | Sequence[float],
+    known: Tensor,
+    mask: Tensor,
+    generator: torch.Generator | None = None,
+    resample: int = 10,
+) -> Iterator[Step]:
     """RePaint: noise the known pixels afresh at every step, go back and try each step again (Lugmayr et al. 2022,
     algorithm 1).
 
@@ -111,7 +122,15 @@ def inpaint(denoiser, schedule, x_t, times, known, mask, generator=None, resampl
         yield Step(float(s), x_t, x_0)
 
 
-def image_to_image(denoiser, schedule, image, strength, steps=50, eta=1.0, generator=None):
+def image_to_image(
+    denoiser: Denoise,
+    schedule: Schedule,
+    image: Tensor,
+    strength: float,
+    steps: int = 50,
+    eta: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Step]:
     """Redraw an image: noise it to t = strength, and sample down from there (SDEdit, Meng et al. 2022).
 
     A step is as long as one of `steps` steps from 1 to 0, so that the cost is in proportion to the strength.
@@ -152,7 +171,7 @@ class Measurement(NamedTuple):
     invert: Callable
 
 
-def masked(mask):
+def masked(mask: Tensor) -> Measurement:
     """Some pixels are seen: A x = mask * x, and A^+ = A.
 
     Args:
@@ -162,7 +181,7 @@ def masked(mask):
     return Measurement(lambda x: mask * x, lambda y: mask * y)
 
 
-def averaged(factor):
+def averaged(factor: int) -> Measurement:
     """A small version is seen: A takes the mean over squares of factor x factor pixels, A^+ repeats each value.
 
     Args:
@@ -180,13 +199,13 @@ def averaged(factor):
     return Measurement(mean, repeat)
 
 
-def grey(weights=(0.299, 0.587, 0.114)):
+def grey(weights: Sequence[float] | Tensor = (0.299, 0.587, 0.114)) -> Measurement:
     """A grey version is seen: A x = sum over channels of w_c x_c, and A^+ y = w y / |w|^2.
 
     Args:
         weights: (C,) of the channels; the default is how bright red, green and blue look on a screen (ITU-R BT.601).
     """
-    require_weights(weights)
+    require_channel_weights(weights)
     w = torch.as_tensor(weights)[:, None, None]
     return Measurement(
         lambda x: (w.to(x) * x).sum(-3, keepdim=True),
@@ -194,7 +213,7 @@ def grey(weights=(0.299, 0.587, 0.114)):
     )
 
 
-def consistent(denoiser, measurement, y):
+def consistent(denoiser: Denoise, measurement: Measurement, y: Tensor) -> Denoise:
     """Put y into every estimate, and let the denoiser decide what y does not say: x_0 + A^+ (y - A x_0).
 
     Wang et al. 2023 (DDNM), sec. 3. A sampler that ends at t = 0 returns an image whose measurement is y, up to
@@ -220,7 +239,14 @@ def consistent(denoiser, measurement, y):
     return denoiser_with_y
 
 
-def by_measurement(denoiser, schedule, measure, y, std, scale=1.0):
+def by_measurement(
+    denoiser: Denoise,
+    schedule: Schedule,
+    measure: Callable[[Tensor], Tensor],
+    y: Tensor,
+    std: float,
+    scale: float = 1.0,
+) -> Denoise:
     """For noisy y, and for any measurement that torch can differentiate: follow the gradient of log p(y | x_t).
 
     Guidance `by_gradient` with log p(y | x_t) = -|y - A(x_0)|^2 / (2 std^2), where x_0 is the denoiser's estimate: DPS
@@ -251,7 +277,7 @@ def by_measurement(denoiser, schedule, measure, y, std, scale=1.0):
     return by_gradient(denoiser, schedule, log_probability, scale)
 
 
-def spherical(z_0, z_1, u):
+def spherical(z_0: Tensor, z_1: Tensor, u: Tensor | float) -> Tensor:
     """The point u of the way from z_0 to z_1 along a circle (Shoemake 1985; Song et al. 2021a, app. D.5).
 
     sin((1 - u) w) / sin(w) * z_0 + sin(u w) / sin(w) * z_1, with w the angle between the two. For two noises the
@@ -281,7 +307,7 @@ def require_zero_one(mask):
         raise TypeError(
             f"mask is a {type(mask).__name__}; expected a tensor, 1 (or True) where a pixel is known, else 0."
         )
-    if mask.device.type == "cpu" and not ((mask == 0) | (mask == 1)).all():
+    if may_look(mask) and not ((mask == 0) | (mask == 1)).all():
         low, high = float(mask.min()), float(mask.max())
         raise ValueError(
             f"mask has values from {low:.3g} to {high:.3g}, and some are neither 0 nor 1; expected 1 (or True) where a "
@@ -304,7 +330,7 @@ def require_mask(mask, known):
         raise ValueError(f"mask is on {mask.device} and known on {known.device}; move one with .to(...).")
 
 
-def broadcasts(shape, target):
+def broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
     """Whether a tensor of that shape can be expanded to the target."""
     return len(shape) <= len(target) and all(a in (1, b) for a, b in zip(shape[::-1], target[::-1]))
 
@@ -328,7 +354,7 @@ def require_jump(x_s, noise, s, t):
     """Refuse a jump that does not lead into the noise, and noise that does not fit."""
     require_noise(x_s, noise)
     s, t = as_time(s), as_time(t)
-    if s.device.type == t.device.type == "cpu" and not (s < t).all():
+    if may_look(s, t) and not (s < t).all():
         raise ValueError(f"s is {s.tolist()} and t is {t.tolist()}; expected s < t, from s back into the noise.")
 
 
@@ -362,7 +388,7 @@ def require_divides(factor, x):
         raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, C, H, W) with both sides multiples of {factor}.")
 
 
-def require_weights(weights):
+def require_channel_weights(weights):
     """Refuse weights of channels that see nothing."""
     w = torch.as_tensor(weights)
     if w.ndim != 1 or not w.is_floating_point() or not w.isfinite().all() or not (w != 0).any():

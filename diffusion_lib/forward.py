@@ -5,11 +5,13 @@ distribution, and knowing both ends (x_0 and x_t) tells where the walk was in be
 """
 
 import torch
+from torch import Tensor
 
-from .schedules import as_time
+from .refusals import may_look
+from .schedules import Schedule, as_time
 
 
-def noise_like(x, generator=None):
+def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise of the shape, dtype and device of x.
 
     Args:
@@ -21,7 +23,7 @@ def noise_like(x, generator=None):
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
 
 
-def uniform_like(x, generator=None):
+def uniform_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Uniform noise in [0, 1) of the shape and device of x, float32: for tokens, whose noise decides by comparison.
 
     Args:
@@ -32,7 +34,7 @@ def uniform_like(x, generator=None):
     return torch.rand(x.shape, generator=generator, device=device).to(x.device)
 
 
-def noising_step(x, beta, noise):
+def noising_step(x: Tensor, beta: Tensor | float, noise: Tensor) -> Tensor:
     """One step of DDPM's chain: sqrt(1 - beta) * x + sqrt(beta) * noise (Ho et al. 2020, eq. 2).
 
     Args:
@@ -49,7 +51,7 @@ def noising_step(x, beta, noise):
     return (1 - beta).sqrt() * x + beta.sqrt() * noise
 
 
-def add_noise(schedule, x_0, noise, t):
+def add_noise(schedule: Schedule, x_0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
     """A draw from q(x_t | x_0): x_t = alpha_t * x_0 + sigma_t * noise (Ho et al. 2020, eq. 4).
 
     Args:
@@ -69,7 +71,9 @@ def add_noise(schedule, x_0, noise, t):
     return alpha_t * x_0 + sigma_t * noise
 
 
-def posterior(schedule, x_0, x_t, t, s):
+def posterior(
+    schedule: Schedule, x_0: Tensor, x_t: Tensor, t: Tensor | float, s: Tensor | float
+) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of q(x_s | x_t, x_0): where x was at s, if both ends are known (Ho et al. 2020,
     eq. 7).
 
@@ -91,12 +95,12 @@ def posterior(schedule, x_0, x_t, t, s):
     require_earlier(s, t)
     alpha_t, sigma_t = schedule.scales(t, like=x_t)
     alpha_s, sigma_s = schedule.scales(s, like=x_t)
-    fresh = schedule.fresh(t, s, like=x_t)
+    fresh = schedule.fresh_share(t, s, like=x_t)
     mean = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2) * x_t + alpha_s * fresh * x_0
     return mean, sigma_s * fresh.sqrt()
 
 
-def mask_tokens(schedule, x_0, noise, t, mask):
+def mask_tokens(schedule: Schedule, x_0: Tensor, noise: Tensor, t: Tensor | float, mask: int) -> Tensor:
     """A draw from q(x_t | x_0) for symbols: a token survives where noise < alpha_t, else it becomes the mask (Austin et
     al. 2021, sec. 3.1; Sahoo et al. 2024, sec. 3).
 
@@ -133,7 +137,7 @@ def require_maskable(x_0, noise, mask):
         )
     if x_0.device != noise.device:
         raise ValueError(f"noise is on {noise.device} and x_0 on {x_0.device}; move one with .to(...).")
-    if x_0.device.type == "cpu" and x_0.numel():
+    if may_look(x_0) and x_0.numel():
         if not (x_0.min() >= 0 and x_0.max() < mask):
             raise ValueError(
                 f"x_0 has ids from {x_0.min()} to {x_0.max()}; the mask is {mask}, so symbols are 0 to {mask - 1}."
@@ -157,14 +161,14 @@ def require_noise(x, noise):
         )
     if x.device != noise.device:
         raise ValueError(f"noise is on {noise.device} and x on {x.device}; move one with .to(...).")
-    if x.device.type == "cpu" and x.ndim == 4 and x.numel() and x.max() > 50:
+    if may_look(x) and x.ndim == 4 and x.numel() and x.max() > 50:
         raise ValueError(f"x has values up to {x.max():.0f}; images are expected in [-1, 1] (use data.to_unit).")
 
 
 def require_beta(beta):
     """Refuse what is not one variance in [0, 1]."""
     beta = torch.as_tensor(beta)
-    if beta.ndim or (beta.device.type == "cpu" and not 0 <= beta <= 1):
+    if beta.ndim or (may_look(beta) and not 0 <= beta <= 1):
         came = f"has shape {tuple(beta.shape)}" if beta.ndim else f"is {beta.item():.4g}"
         raise ValueError(f"beta {came}; expected one number, the variance that the step adds, in [0, 1].")
 
@@ -183,5 +187,5 @@ def require_same_shape(x_0, x_t):
 def require_earlier(s, t):
     """Refuse a step from t that does not go to an earlier s."""
     s, t = as_time(s), as_time(t)
-    if t.device.type == "cpu" and s.device.type == "cpu" and not (s < t).all():
+    if may_look(s, t) and not (s < t).all():
         raise ValueError(f"s is {s.tolist()} and t is {t.tolist()}; a step goes from t to an earlier s < t.")

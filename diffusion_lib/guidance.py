@@ -3,10 +3,17 @@
 Guidance and clipping take a function (x_t, t) -> x_0 and give back another one, so that they work with every sampler.
 """
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
+
+from .denoisers import Denoise
+from .refusals import may_look
+from .schedules import Schedule
 
 
-def drop_labels(label, null_label, probability, generator=None):
+def drop_labels(label: Tensor, null_label: int, probability: float, generator: torch.Generator | None = None) -> Tensor:
     """Replace a random share of the labels by the null label (Ho and Salimans 2022, algorithm 1).
 
     So one network learns with and without labels.
@@ -23,7 +30,7 @@ def drop_labels(label, null_label, probability, generator=None):
     return torch.where(dropped.to(label.device), null_label, label)
 
 
-def classifier_free(conditional, unconditional, scale):
+def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
     """Push the estimate away from the unconditional one (Ho and Salimans 2022, eq. 6, in the convention scale = 1 + w).
 
     unconditional + scale * (conditional - unconditional): 0 is unconditional, 1 is plain conditional.
@@ -44,7 +51,7 @@ def classifier_free(conditional, unconditional, scale):
     return denoiser
 
 
-def in_one_call(model, label, null_label, scale):
+def in_one_call(model: Callable[..., Tensor], label: Tensor, null_label: int, scale: float) -> Denoise:
     """classifier_free with one call of twice the batch instead of two calls: the same numbers, faster where a large
     batch costs little more than a small one, as on a GPU.
 
@@ -74,7 +81,9 @@ def in_one_call(model, label, null_label, scale):
     return denoiser
 
 
-def by_gradient(denoiser, schedule, log_probability, scale):
+def by_gradient(
+    denoiser: Denoise, schedule: Schedule, log_probability: Callable[[Tensor, Tensor], Tensor], scale: float
+) -> Denoise:
     """Push the estimate to where a classifier is surer of the class (Song et al. 2021b, sec. 5; Dhariwal and Nichol
     2021, sec. 4).
 
@@ -108,7 +117,7 @@ def by_gradient(denoiser, schedule, log_probability, scale):
     return guided
 
 
-def slope(log_p, x):
+def slope(log_p: Tensor, x: Tensor) -> Tensor:
     """The gradient (B, ...) of each sample's log-probability (B,) by that sample x (B, ...).
 
     The gradient of the sum is enough: a sample's log-probability does not depend on the other samples.
@@ -117,7 +126,7 @@ def slope(log_p, x):
     return torch.autograd.grad(log_p.sum(), x)[0]
 
 
-def limited(guided, plain, low, high):
+def in_interval(guided: Denoise, plain: Denoise, low: float, high: float) -> Denoise:
     """Follow `guided` at times from low to high, and `plain` at all others (Kynkaanniemi et al. 2024).
 
     For the shipped digit model this lowers the Frechet distance of guided samples; its card has both numbers. Outside
@@ -134,7 +143,7 @@ def limited(guided, plain, low, high):
     return lambda x_t, t: (guided if low <= float(t) <= high else plain)(x_t, t)
 
 
-def clip(denoiser, low=-1.0, high=1.0):
+def clip(denoiser: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
     """Keep the estimate of x_0 where the data lives (Ho et al. 2020, in their sampling code; pixels are in [-1, 1])."""
     require_range(low, high)
     return lambda x_t, t: denoiser(x_t, t).clamp(low, high)
@@ -147,12 +156,12 @@ def require_scale(scale):
 
 
 def require_signal(schedule, t):
-    """Refuse times without signal; looked at where t is on the CPU, as in samplers."""
+    """Refuse times without signal, where the times may be looked at."""
     t = torch.as_tensor(t)
-    if t.device.type == "cpu" and (schedule.alpha(t) < 1e-8).any():
+    if may_look(t) and (schedule.alpha(t) < 1e-8).any():
         raise ValueError(
             f"at t = {t.tolist()} alpha is 0: x_t holds no signal, and a gradient cannot be turned into an estimate. "
-            "Begin a little inside, as in time_grid(steps, start=0.99), or use limited(guided, plain, 0, 0.99)."
+            "Begin a little inside, as in time_grid(steps, start=0.99), or use in_interval(guided, plain, 0, 0.99)."
         )
 
 

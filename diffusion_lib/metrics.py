@@ -5,17 +5,18 @@ among them; whether they are copies; and how much of each number is luck. The cl
 training, and nothing here knows of diffusion.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 
 class FeatureNetwork(nn.Module):
     """A small digit classifier whose last hidden layer (64 numbers an image) serves as the features of this course."""
 
-    def __init__(self, labels=10):
+    def __init__(self, labels: int = 10):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(1, 16, 5, stride=2, padding=2),
@@ -31,18 +32,25 @@ class FeatureNetwork(nn.Module):
         self.head = nn.Linear(64, labels)
         self.register_buffer("scale", torch.tensor(1.0))  # see train_classifier
 
-    def features(self, x):
+    def features(self, x: Tensor) -> Tensor:
         """(B, 64) features of images x (B, 1, 28, 28) in [-1, 1], scaled as train_classifier says."""
         require_digits(x)
         return self.scale * self.body(x)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(B, 10) logits of the classes."""
         require_digits(x)
         return self.head(self.body(x))
 
 
-def train_classifier(x_0, label, steps=3000, batch_size=100, seed=0, progress=None):
+def train_classifier(
+    x_0: Tensor,
+    label: Tensor,
+    steps: int = 3000,
+    batch_size: int = 100,
+    seed: int = 0,
+    progress: Callable | None = None,
+) -> FeatureNetwork:
     """A FeatureNetwork trained on digits that are moved, turned and stretched a little.
 
     Its features are scaled so that two random real digits are at a squared distance of 100 on average: a Frechet
@@ -73,7 +81,7 @@ def train_classifier(x_0, label, steps=3000, batch_size=100, seed=0, progress=No
     return model.eval()
 
 
-def jiggle(x, generator):
+def jiggle(x: Tensor, generator: torch.Generator) -> Tensor:
     """Images x (B, C, H, W), each turned, stretched and moved a little (about 8 degrees, 8 %, 2 pixels of 28)."""
     change = torch.randn(len(x), 2, 3, generator=generator) * torch.tensor([0.08, 0.14, 0.07])
     change[:, 1, :2] = change[:, 1, :2].flip(1)
@@ -82,20 +90,20 @@ def jiggle(x, generator):
 
 
 @torch.no_grad()
-def accuracy(classifier, x, label):
+def accuracy(classifier: nn.Module, x: Tensor, label: Tensor) -> float:
     """Share of images x (N, 1, 28, 28) in which the classifier sees the class label (N,)."""
     require_same_number(x, label)
     return float((classifier(x).argmax(1).cpu() == label.cpu()).double().mean())
 
 
 @torch.no_grad()
-def class_histogram(classifier, x):
+def class_histogram(classifier: nn.Module, x: Tensor) -> Tensor:
     """How many of the images x (N, 1, 28, 28) the classifier takes for each class: (labels,) whole numbers."""
     logits = classifier(x)
     return logits.argmax(1).bincount(minlength=logits.shape[1]).cpu()
 
 
-def frechet_distance(features_a, features_b):
+def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """Squared distance between two sets of features, each read as one Gaussian (Frechet 1957; Heusel et al. 2017).
 
     |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), in float64, with the trace of the root taken from the
@@ -120,7 +128,7 @@ def frechet_distance(features_a, features_b):
     return max(0.0, float(distance))
 
 
-def root(covariance):
+def root(covariance: Tensor) -> Tensor:
     """The symmetric square root of a covariance (D, D)."""
     values, vectors = torch.linalg.eigh(covariance)
     return vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -135,7 +143,7 @@ class Fidelity(NamedTuple):
     coverage: float
 
 
-def fidelity(real, generated, k=5):
+def fidelity(real: Tensor, generated: Tensor, k: int = 5) -> Fidelity:
     """Four numbers from balls around samples, each as large as the way to the k-th neighbour of its own set.
 
     precision: share of generated samples inside a ball of a real one; recall: share of real samples inside a ball of a
@@ -167,12 +175,12 @@ def fidelity(real, generated, k=5):
     )
 
 
-def reach(features, k):
+def reach(features: Tensor, k: int) -> Tensor:
     """(N,) distance of each of the features (N, D) to its k-th nearest neighbour in the set, itself not counted."""
     return torch.cdist(features, features).kthvalue(k + 1, dim=1).values
 
 
-def nearest(x, training, k=1):
+def nearest(x: Tensor, training: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
     """The nearest training images, pixel by pixel.
 
     Args:
@@ -188,7 +196,7 @@ def nearest(x, training, k=1):
     return torch.cdist(a, b).topk(k, dim=1, largest=False)
 
 
-def copies(x, training, threshold=0.5):
+def copies(x: Tensor, training: Tensor, threshold: float = 0.5) -> Tensor:
     """Which samples are copies: far nearer to one training image than to any other (after Yoon et al. 2023).
 
     A sample counts as a copy if the way to its nearest training image is less than `threshold` times the way to the
@@ -218,7 +226,9 @@ class Interval(NamedTuple):
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def bootstrap(measure, samples, draws=200, seed=0, label=None):
+def bootstrap(
+    measure: Callable, samples: Tensor, draws: int = 200, seed: int = 0, label: Tensor | None = None
+) -> Interval:
     """How far a measured value may be off by the luck of these samples: value +- 1.96 standard deviations.
 
     The standard deviation is that of the measure over sets drawn from `samples` with replacement (Efron 1979). Its
@@ -245,7 +255,9 @@ def bootstrap(measure, samples, draws=200, seed=0, label=None):
     return Interval(value, value - 1.96 * spread, value + 1.96 * spread)
 
 
-def permutation_test(measure, a, b, draws=200, seed=0, label=None):
+def permutation_test(
+    measure: Callable, a: Tensor, b: Tensor, draws: int = 200, seed: int = 0, label: Tensor | None = None
+) -> float:
     """The p-value of "a and b come from one distribution": how often chance makes two sets that differ as much.
 
     (1 + number of random divisions of all samples with measure >= that of a and b) / (1 + draws) (Phipson and Smyth
@@ -284,7 +296,7 @@ STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
 FISHER = [647.79, 39.0, 15.439, 9.605, 7.146, 5.82, 4.995, 4.433, 4.026]
 
 
-def difference(a, b):
+def difference(a: Tensor | Sequence[float], b: Tensor | Sequence[float]) -> Interval:
     """mean(a) - mean(b) of a few runs each, with its 95 % interval (Student 1908; Welch 1947).
 
     The interval is +- t sqrt(var(a) / n_a + var(b) / n_b), with the t of the smaller set: a little too wide rather than
@@ -307,7 +319,7 @@ def difference(a, b):
     return Interval(value, value - half, value + half)
 
 
-def spread_ratio(a, b):
+def spread_ratio(a: Tensor | Sequence[float], b: Tensor | Sequence[float]) -> Interval:
     """Standard deviation of a over that of b, with its 95 % interval, if the runs are normal (Snedecor 1934).
 
     The squared ratio, divided by the true one, follows the F distribution. If the interval holds 1, these runs do not
@@ -326,7 +338,7 @@ def spread_ratio(a, b):
     return Interval(value, value / factor, value * factor)
 
 
-def by_class(label, n):
+def by_class(label: Tensor | None, n: int) -> list[Tensor]:
     """The places of each class, a list of index tensors; one list with all n places if label is None."""
     if label is None:
         return [torch.arange(n)]
@@ -335,7 +347,7 @@ def by_class(label, n):
     return [torch.where(label == k)[0] for k in label.unique()]
 
 
-def report(classifier, x, label, training, k=5):
+def report(classifier: nn.Module, x: Tensor, label: Tensor, training: Tensor, k: int = 5) -> dict:
     """What this course says of a set of samples, all with the same n.
 
     Args:

@@ -6,13 +6,16 @@ resolutions.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+
+from .refusals import may_look
 
 
-def timestep_embedding(t, dim):
+def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """Times as waves of many frequencies (Vaswani et al. 2017, sec. 3.5; Ho et al. 2020, app. B).
 
     [cos(1000 t w_k), sin(1000 t w_k)] for dim / 2 frequencies w_k from 1 down to almost 1/10000.
@@ -35,7 +38,7 @@ def require_embedding(t, dim):
     """Refuse times that are not (B,) or outside [0, 1], and an odd size."""
     if t.ndim != 1:
         raise ValueError(f"t has shape {tuple(t.shape)}; expected (B,), one time for each sample.")
-    if t.device.type == "cpu" and not ((t >= 0) & (t <= 1)).all():
+    if may_look(t) and not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f"t reaches from {t.min():.3g} to {t.max():.3g}; expected [0, 1] (step i of T is i / T).")
     if dim % 2 or dim < 2:
         raise ValueError(f"dim is {dim}; expected an even number, half for cosines and half for sines.")
@@ -49,13 +52,13 @@ class Condition(nn.Module):
         labels: number of classes, or None for a network without labels.
     """
 
-    def __init__(self, dim, labels=None):
+    def __init__(self, dim: int, labels: int | None = None):
         super().__init__()
         self.dim, self.null_label = dim, labels
         self.time = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.label = None if labels is None else nn.Embedding(labels + 1, dim)
 
-    def forward(self, t, label=None):
+    def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
         require_label(label, t, self.null_label)
         vector = self.time(timestep_embedding(t, self.dim))
         if self.label is not None:
@@ -80,7 +83,7 @@ def require_label(label, t, null_label):
         raise ValueError(
             f"label is {tuple(label.shape)} {label.dtype}; expected ({batch},) whole numbers, one a sample."
         )
-    if label.device.type == "cpu" and not ((label >= 0) & (label <= null_label)).all():
+    if may_look(label) and not ((label >= 0) & (label <= null_label)).all():
         raise ValueError(
             f"label reaches from {label.min()} to {label.max()}; this network knows 0 to {null_label - 1}, "
             f"and {null_label} for no label."
@@ -97,7 +100,7 @@ class MLP(nn.Module):
         labels: number of classes, or None.
     """
 
-    def __init__(self, features=2, width=128, depth=3, labels=None):
+    def __init__(self, features: int = 2, width: int = 128, depth: int = 3, labels: int | None = None):
         super().__init__()
         self.condition = Condition(width, labels)
         self.first = nn.Linear(features, width)
@@ -105,8 +108,8 @@ class MLP(nn.Module):
         self.modulations = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(depth))
         self.final = nn.Linear(width, features)
 
-    def forward(self, x_t, t, label=None):
-        require_points(x_t, self.first.in_features)
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        require_coordinates(x_t, self.first.in_features)
         condition = self.condition(t, label)
         h = self.first(x_t)
         for layer, modulation in zip(self.layers, self.modulations):
@@ -126,7 +129,7 @@ class ResBlock(nn.Module):
         condition_dim: size of the condition vector.
     """
 
-    def __init__(self, channels_in, channels_out, condition_dim):
+    def __init__(self, channels_in: int, channels_out: int, condition_dim: int):
         super().__init__()
         self.norm_1 = nn.GroupNorm(8, channels_in)
         self.conv_1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
@@ -135,7 +138,7 @@ class ResBlock(nn.Module):
         self.conv_2 = zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
 
-    def forward(self, x, condition):
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv_1(F.silu(self.norm_1(x)))  # (B, channels_out, H, W)
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)  # (B, channels_out, 1, 1)
         h = self.norm_2(h) * (1 + scale) + shift
@@ -150,14 +153,14 @@ class Attention(nn.Module):
         heads: number of heads, a divisor of C.
     """
 
-    def __init__(self, channels, heads=4):
+    def __init__(self, channels: int, heads: int = 4):
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(8, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W).transpose(-1, -2).unbind(1)
         h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H * W, C / heads)
@@ -174,7 +177,13 @@ class UNet(nn.Module):
         condition_dim: size of the time and label vector.
     """
 
-    def __init__(self, channels=1, widths=(32, 64, 128), labels=None, condition_dim=128):
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: Sequence[int] = (32, 64, 128),
+        labels: int | None = None,
+        condition_dim: int = 128,
+    ):
         super().__init__()
         self.side_divisor = 2 ** (len(widths) - 1)
         self.condition = Condition(condition_dim, labels)
@@ -199,7 +208,7 @@ class UNet(nn.Module):
             nn.GroupNorm(8, widths[0]), nn.SiLU(), zero(nn.Conv2d(widths[0], channels, 3, padding=1))
         )
 
-    def forward(self, x_t, t, label=None):
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         require_image(x_t, self.first.in_channels, self.side_divisor)
         condition = self.condition(t, label)
         h, bridges = self.first(x_t), []
@@ -231,7 +240,7 @@ class Autoencoder(nn.Module):
         pull: weight of the squared latents in the loss.
     """
 
-    def __init__(self, width=32, channels=4, noise=0.1, pull=1e-3):
+    def __init__(self, width: int = 32, channels: int = 4, noise: float = 0.1, pull: float = 1e-3):
         super().__init__()
         self.latent_shape, self.noise, self.pull = (channels, 7, 7), noise, pull
         self.encoder = nn.Sequential(
@@ -253,17 +262,17 @@ class Autoencoder(nn.Module):
         self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("std", torch.ones(1, channels, 1, 1))
 
-    def encode(self, x):
+    def encode(self, x: Tensor) -> Tensor:
         """Latents (B, 4, 7, 7) of images x (B, 1, 28, 28); mean 0 and variance 1 after `standardise`."""
         require_image(x, 1, 4)
         return (self.encoder(x) - self.mean) / self.std
 
-    def decode(self, z):
+    def decode(self, z: Tensor) -> Tensor:
         """Images (B, 1, 28, 28) of latents z (B, 4, 7, 7): near [-1, 1], not clipped."""
         require_image(z, self.latent_shape[0], 1)
         return self.decoder(z * self.std + self.mean)
 
-    def loss(self, x, noise):
+    def loss(self, x: Tensor, noise: Tensor) -> Tensor:
         """Squared error (B,) of images x (B, 1, 28, 28) that went through a noisy latent, and the pull on the latent.
 
         Args:
@@ -274,7 +283,7 @@ class Autoencoder(nn.Module):
         return error.flatten(1).mean(1) + self.pull * (z**2).flatten(1).mean(1)
 
     @torch.no_grad()
-    def standardise(self, x):
+    def standardise(self, x: Tensor) -> None:
         """Scale the latents so that those of images x have mean 0 and variance 1 in every channel, as the noise of
         diffusion has (Rombach et al. 2022, app. G, divide by one number for all channels)."""
         z = self.encoder(x)
@@ -294,7 +303,7 @@ class TransformerBlock(nn.Module):
         causal: whether a token sees only itself and those to its left.
     """
 
-    def __init__(self, width, heads, causal):
+    def __init__(self, width: int, heads: int, causal: bool):
         super().__init__()
         self.heads, self.causal = heads, causal
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -303,7 +312,7 @@ class TransformerBlock(nn.Module):
         self.widen = nn.Linear(width, 4 * width)
         self.narrow = zero(nn.Linear(4 * width, width))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         B, L, D = x.shape
         q, k, v = self.qkv(self.norm_1(x)).reshape(B, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         score = q @ k.transpose(-1, -2) / (D // self.heads) ** 0.5  # (B, heads, L, L): how much a token asks of another
@@ -330,7 +339,9 @@ class Transformer(nn.Module):
         causal: False: every token sees all others; True: only those to its left.
     """
 
-    def __init__(self, symbols, length, width=96, depth=4, heads=4, causal=False):
+    def __init__(
+        self, symbols: int, length: int, width: int = 96, depth: int = 4, heads: int = 4, causal: bool = False
+    ):
         require_transformer(symbols, length, width, depth, heads)
         super().__init__()
         self.symbols, self.length, self.causal = symbols, length, causal
@@ -340,7 +351,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.final = zero(nn.Linear(width, symbols))
 
-    def forward(self, x_t):
+    def forward(self, x_t: Tensor) -> Tensor:
         require_ids(x_t, self.symbols, self.length)
         h = self.tokens(x_t) + self.places[: x_t.shape[1]]  # (B, L, D)
         for block in self.blocks:
@@ -348,14 +359,14 @@ class Transformer(nn.Module):
         return self.final(self.norm(h))  # (B, L, V)
 
 
-def zero(layer):
+def zero(layer: nn.Module) -> nn.Module:
     """The layer with weights and bias of zero: its branch begins silent."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
-def require_points(x_t, features):
+def require_coordinates(x_t, features):
     """Refuse what is no set of points with that many coordinates."""
     if x_t.ndim != 2 or x_t.shape[1] != features:
         raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network expects points (B, {features}).")
@@ -384,13 +395,13 @@ def require_ids(x_t, symbols, length):
         raise ValueError(f"x_t is {tuple(x_t.shape)} {x_t.dtype}; this network expects (B, L) int64 token ids.")
     if not 1 <= x_t.shape[1] <= length:
         raise ValueError(f"x_t holds {x_t.shape[1]} tokens a sequence; this network has places for 1 to {length}.")
-    if x_t.device.type == "cpu" and x_t.numel() and not (x_t.min() >= 0 and x_t.max() <= symbols):
+    if may_look(x_t) and x_t.numel() and not (x_t.min() >= 0 and x_t.max() <= symbols):
         raise ValueError(
             f"x_t has ids from {x_t.min()} to {x_t.max()}; this network knows 0 to {symbols - 1}, and {symbols} for "
             "the mask or the beginning."
         )
 
 
-def count_parameters(module):
+def count_parameters(module: nn.Module) -> int:
     """How many numbers a module learns."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

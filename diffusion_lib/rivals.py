@@ -6,16 +6,17 @@ one makes images, the other tells them from real ones. A mixture of Gaussians le
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 # ---------------------------------------------------------------------------------------------- the VAE
 
 
-def sample_latent(mean, log_variance, noise):
+def sample_latent(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """A draw from N(mean, variance), written so that gradients reach mean and variance: z = mean + std * noise.
 
     std = exp(log_variance / 2) (Kingma and Welling 2014, sec. 2.4; Rezende et al. 2014, sec. 3).
@@ -32,7 +33,7 @@ def sample_latent(mean, log_variance, noise):
     return mean + (log_variance / 2).exp() * noise
 
 
-def kl(mean, log_variance):
+def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL divergence (B,) of N(mean, variance) from N(0, 1), in nats, summed over the D numbers of the code.
 
     (mean^2 + variance - log variance - 1) / 2 for each of them (Kingma and Welling 2014, app. B).
@@ -59,7 +60,7 @@ class VAE(nn.Module):
         beta: weight of the KL divergence; the loss is a bound on -log p(x) for beta = 1 (and looser above it).
     """
 
-    def __init__(self, latent=12, width=16, std=0.3, beta=1.0):
+    def __init__(self, latent: int = 12, width: int = 16, std: float = 0.3, beta: float = 1.0):
         require_vae(latent, width, std, beta)
         super().__init__()
         self.latent, self.std, self.beta = latent, std, beta
@@ -74,15 +75,15 @@ class VAE(nn.Module):
         )
         self.decoder = image_decoder(latent, width)
 
-    def encode(self, x):
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, (B, latent) each, of the codes that may stand for images x (B, 1, 28, 28)."""
         return self.encoder(x).chunk(2, dim=1)
 
-    def decode(self, z):
+    def decode(self, z: Tensor) -> Tensor:
         """The mean image (B, 1, 28, 28) of codes z (B, latent)."""
         return self.decoder(z)
 
-    def loss(self, x_0, noise):
+    def loss(self, x_0: Tensor, noise: Tensor) -> Tensor:
         """The negative ELBO (B,) in nats an image: -log p(x_0 | z) + beta * KL(q(z | x_0) from N(0, 1)).
 
         For beta = 1 its mean over the noise is never below -log p(x_0) (Kingma and Welling 2014, eqs. 2 and 3).
@@ -98,7 +99,7 @@ class VAE(nn.Module):
         return surprise + self.beta * kl(mean, log_variance)
 
     @torch.no_grad()
-    def sample(self, n, generator=None):
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n images (n, 1, 28, 28): the means of p(x | z) for codes z from N(0, 1).
 
         An honest draw from p(x | z) would add noise of standard deviation `std` to every pixel; all the world shows
@@ -125,7 +126,7 @@ class GAN(nn.Module):
         spectral: divide every weight of the discriminator by its largest singular value (Miyato et al. 2018).
     """
 
-    def __init__(self, latent=32, width=16, penalty=1.0, spectral=False):
+    def __init__(self, latent: int = 32, width: int = 16, penalty: float = 1.0, spectral: bool = False):
         require_gan(latent, width, penalty)
         super().__init__()
         self.latent, self.penalty = latent, penalty
@@ -146,12 +147,12 @@ class GAN(nn.Module):
                     spectral_norm(layer)
 
     @torch.no_grad()
-    def sample(self, n, generator=None):
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n images (n, 1, 28, 28): one call of the generator."""
         return self.generator(normal_codes(n, self.latent, self, generator))
 
 
-def discriminator_loss(real_logit, fake_logit):
+def discriminator_loss(real_logit: Tensor, fake_logit: Tensor) -> Tensor:
     """Cross-entropy of "real" for real images and "fake" for made ones, the sum of two means, in nats.
 
     -log D(x) - log(1 - D(G(z))) with D = sigmoid(logit) (Goodfellow et al. 2014, eq. 1, with its sign turned). A
@@ -163,7 +164,7 @@ def discriminator_loss(real_logit, fake_logit):
     return F.softplus(-real_logit).mean() + F.softplus(fake_logit).mean()
 
 
-def generator_loss(fake_logit):
+def generator_loss(fake_logit: Tensor) -> Tensor:
     """The non-saturating loss, -log D(G(z)): its slope is largest where the discriminator is sure (Goodfellow et al.
     2014, sec. 3).
 
@@ -173,7 +174,7 @@ def generator_loss(fake_logit):
     return F.softplus(-fake_logit).mean()
 
 
-def r1(real_logit, x_0):
+def r1(real_logit: Tensor, x_0: Tensor) -> Tensor:
     """Half the mean squared slope of the discriminator at real images, which keeps the game from swinging (Mescheder et
     al. 2018, eq. 9).
 
@@ -186,7 +187,9 @@ def r1(real_logit, x_0):
     return slope.flatten(1).square().sum(1).mean() / 2
 
 
-def gan_step(gan, optimizers, x_0, generator=None):
+def gan_step(
+    gan: GAN, optimizers: Sequence[torch.optim.Optimizer], x_0: Tensor, generator: torch.Generator | None = None
+) -> dict[str, float]:
     """One move of each player: first the discriminator on real and made images, then the generator.
 
     Args:
@@ -210,7 +213,7 @@ def gan_step(gan, optimizers, x_0, generator=None):
     return {"generator": persuade.item(), "discriminator": contest.item()}
 
 
-def descend(optimizer, loss):
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """A step of the optimiser down this loss. Gradients of its own parameters only: the other player's stay as they
     are."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -222,7 +225,7 @@ def descend(optimizer, loss):
 # ------------------------------------------------------------------------------------- for both, and a baseline
 
 
-def image_decoder(latent, width):
+def image_decoder(latent: int, width: int) -> nn.Sequential:
     """From codes (B, latent) to images (B, 1, 28, 28) in [-1, 1]: the decoder of the VAE, the generator of the GAN."""
     return nn.Sequential(
         nn.Linear(latent, 2 * width * 7 * 7),
@@ -243,7 +246,7 @@ def image_decoder(latent, width):
     )
 
 
-def normal_codes(n, latent, model, generator=None):
+def normal_codes(n: int, latent: int, model: nn.Module, generator: torch.Generator | None = None) -> Tensor:
     """n standard normal codes (n, latent), drawn on the CPU, on the device of the model."""
     require_number("n", n)
     return torch.randn(n, latent, generator=generator).to(next(model.parameters()).device)
@@ -264,8 +267,10 @@ class Mixture:
         seed: decides where the parts begin.
     """
 
-    def __init__(self, x_0, parts=1, directions=50, rounds=20, floor=0.05, seed=0):
-        require_mixture(x_0, parts, directions)
+    def __init__(
+        self, x_0: Tensor, parts: int = 1, directions: int = 50, rounds: int = 20, floor: float = 0.05, seed: int = 0
+    ):
+        require_components(x_0, parts, directions)
         self.shape, pixels = x_0.shape[1:], x_0.flatten(1)
         self.mean = pixels.mean(0)
         self.basis = torch.linalg.svd(pixels - self.mean, full_matrices=False).Vh[:directions]
@@ -277,16 +282,16 @@ class Mixture:
             means = share.T @ y / weights[:, None]
             apart = y[:, None] - means  # (N, parts, directions)
             covariances = torch.einsum("nk,nkd,nke->kde", share, apart, apart) / weights[:, None, None]
-            covariances = covariances + floor * torch.eye(directions)
+            covariances = covariances + floor * torch.eye(directions, device=y.device)
             self.parts = torch.distributions.MultivariateNormal(means, covariances)
             self.weights = weights / weights.sum()
             share = (self.parts.log_prob(y[:, None]) + self.weights.log()).softmax(1)
 
-    def sample(self, n, generator=None):
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n images (n, 1, 28, 28), kept in [-1, 1]."""
         require_number("n", n)
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, len(self.basis), 1, generator=generator)
+        k = torch.multinomial(self.weights.cpu(), n, replacement=True, generator=generator).to(self.weights.device)
+        noise = torch.randn(n, len(self.basis), 1, generator=generator).to(self.mean)
         y = self.parts.mean[k] + (self.parts.scale_tril[k] @ noise)[..., 0]
         return (self.mean + y @ self.basis).clamp(-1, 1).reshape(n, *self.shape)
 
@@ -334,7 +339,7 @@ def require_slope(x_0):
         raise ValueError("x_0 has no gradient; call x_0.requires_grad_() before the discriminator looks at it.")
 
 
-def require_mixture(x_0, parts, directions):
+def require_components(x_0, parts, directions):
     """Refuse more parts than images, or more directions than pixels."""
     require_number("parts", parts)
     require_number("directions", directions)

@@ -2,29 +2,33 @@
 
 Every sampler is a generator of `Step(t, x_t, x_0)`: the time it has reached, the sample there, and the estimate of x_0
 that took it there. A film strip is `list(ddim(...))`, a result is `last(ddim(...))`, a progress bar is
-`tqdm(ddim(...), total=len(times) - 1)`.
+`tqdm(ddim(...), total=len(times) - 1)`. The scales of all times are looked up once, before the loop, as plain numbers.
 """
 
+import math
 from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from numbers import Integral
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from .forward import noise_like, posterior
-from .schedules import as_time
+from .denoisers import Denoise
+from .forward import noise_like
+from .schedules import Schedule, as_time
 
 
 class Step(NamedTuple):
     """Where a sampler is: the time t, the sample x_t (B, ...) at that time, the last estimate x_0 (B, ...)."""
 
     t: float
-    x_t: torch.Tensor
-    x_0: torch.Tensor
+    x_t: Tensor
+    x_0: Tensor
 
 
-def time_grid(steps, start=1.0, stop=0.0):
+def time_grid(steps: int, start: float = 1.0, stop: float = 0.0) -> Tensor:
     """steps + 1 equally spaced times from start to stop, float64: the grid of a sampler that makes `steps` steps.
 
     Args:
@@ -38,7 +42,12 @@ def time_grid(steps, start=1.0, stop=0.0):
     return torch.linspace(start, stop, steps + 1, dtype=torch.float64)
 
 
-def start_noise(schedule, shape, generator=None, device="cpu"):
+def start_noise(
+    schedule: Schedule,
+    shape: Sequence[int],
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Where sampling starts: sigma_1 * noise.
 
     Args:
@@ -51,7 +60,7 @@ def start_noise(schedule, shape, generator=None, device="cpu"):
     return schedule.scales(1.0, like=noise)[1] * noise
 
 
-def last(steps):
+def last(steps: Iterator[Step]) -> Tensor:
     """Run a sampler to its end and return the sample (B, ...) it arrived at."""
     final = deque(steps, maxlen=1)
     if not final:
@@ -60,8 +69,16 @@ def last(steps):
 
 
 @torch.no_grad()
-def ddpm(denoiser, schedule, x_t, times, generator=None, variance="small"):
-    """Ancestral sampling (Ho et al. 2020, algorithm 2): draw x_s from the posterior, with the estimate in place of x_0.
+def ddpm(
+    denoiser: Denoise,
+    schedule: Schedule,
+    x_t: Tensor,
+    times: Tensor | Sequence[float],
+    generator: torch.Generator | None = None,
+    variance: str = "small",
+) -> Iterator[Step]:
+    """First order, one call a step: draw x_s from the posterior, with the estimate in place of x_0 (Ho et al. 2020,
+    algorithm 2: ancestral sampling).
 
     Args:
         denoiser: function (x_t, t) -> x_0.
@@ -80,19 +97,25 @@ def ddpm(denoiser, schedule, x_t, times, generator=None, variance="small"):
     """
     require_times(times, x_t)
     require_variance(variance)
-    for t, s in pairwise(times):
+    for (t, alpha_t, sigma_t, log_snr_t), (s, alpha_s, sigma_s, log_snr_s) in pairwise(schedule.along(times)):
         x_0 = denoiser(x_t, t)
-        mean, std = posterior(schedule, x_0, x_t, t, s)
-        if variance == "large" and s > 0:
-            _, sigma_t = schedule.scales(t, like=x_t)
-            std = sigma_t * schedule.fresh(t, s, like=x_t).sqrt()
+        fresh = -math.expm1(min(log_snr_t - log_snr_s, 0))
+        mean = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2) * x_t + alpha_s * fresh * x_0
+        std = (sigma_t if variance == "large" and s > 0 else sigma_s) * fresh**0.5
         x_t = mean + std * noise_like(x_t, generator)
         yield Step(float(s), x_t, x_0)
 
 
 @torch.no_grad()
-def ddim(denoiser, schedule, x_t, times, eta=0.0, generator=None):
-    """Any number of steps, as random as you like (Song et al. 2021a, eq. 12).
+def ddim(
+    denoiser: Denoise,
+    schedule: Schedule,
+    x_t: Tensor,
+    times: Tensor | Sequence[float],
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[Step]:
+    """First order, one call a step, as random as you like (Song et al. 2021a, eq. 12).
 
     eta = 0 is deterministic, and Euler's method on dx = x_0 d(alpha) + noise d(sigma); eta = 1 is DDPM. With eta = 0
     the grid may run upwards, from data to noise: inversion.
@@ -113,24 +136,24 @@ def ddim(denoiser, schedule, x_t, times, eta=0.0, generator=None):
     """
     require_eta(eta)
     require_times(times, x_t, upwards=eta == 0)
-    for t, s in pairwise(times):
-        alpha_t, sigma_t = schedule.scales(t, like=x_t)
-        alpha_s, sigma_s = schedule.scales(s, like=x_t)
+    for (t, alpha_t, sigma_t, log_snr_t), (s, alpha_s, sigma_s, log_snr_s) in pairwise(schedule.along(times)):
         x_0 = denoiser(x_t, t)
         noise = (x_t - alpha_t * x_0) / sigma_t
-        std = eta * sigma_s * schedule.fresh(t, s, like=x_t).sqrt()
-        x_t = alpha_s * x_0 + (sigma_s**2 - std**2).sqrt() * noise
+        fresh = -math.expm1(min(log_snr_t - log_snr_s, 0))
+        std = eta * sigma_s * fresh**0.5
+        x_t = alpha_s * x_0 + (sigma_s**2 - std**2) ** 0.5 * noise
         if eta > 0:
             x_t = x_t + std * noise_like(x_t, generator)
         yield Step(float(s), x_t, x_0)
 
 
 @torch.no_grad()
-def heun(denoiser, schedule, x_t, times):
-    """Second order: take DDIM's step, look again from there, go with the average (Karras et al. 2022, algorithm 1).
+def heun(denoiser: Denoise, schedule: Schedule, x_t: Tensor, times: Tensor | Sequence[float]) -> Iterator[Step]:
+    """Second order, two calls a step and one in the last: take DDIM's step, look again from there, go with the average
+    (Karras et al. 2022, algorithm 1).
 
     The equation is dx = x_0 d(alpha) + noise d(sigma), the same for every schedule; with alpha = 1 it is the
-    paper's, with `Linear` it is Heun's method for flow matching. Two calls of the denoiser a step, one in the last.
+    paper's, with `Linear` it is Heun's method for flow matching.
 
     Args:
         denoiser: function (x_t, t) -> x_0.
@@ -145,9 +168,7 @@ def heun(denoiser, schedule, x_t, times):
         ValueError: times that do not decrease or leave [0, 1].
     """
     require_times(times, x_t)
-    for t, s in pairwise(times):
-        alpha_t, sigma_t = schedule.scales(t, like=x_t)
-        alpha_s, sigma_s = schedule.scales(s, like=x_t)
+    for (t, alpha_t, sigma_t, _), (s, alpha_s, sigma_s, _) in pairwise(schedule.along(times)):
         x_0 = denoiser(x_t, t)
         noise = (x_t - alpha_t * x_0) / sigma_t
         x_s = alpha_s * x_0 + sigma_s * noise  # Euler's step
@@ -160,9 +181,8 @@ def heun(denoiser, schedule, x_t, times):
 
 
 @torch.no_grad()
-def dpm_solver(denoiser, schedule, x_t, times):
-    """DPM-Solver++(2M): second order with one call a step, by remembering the last estimate (Lu et al. 2022b,
-    algorithm 2).
+def dpm_solver(denoiser: Denoise, schedule: Schedule, x_t: Tensor, times: Tensor | Sequence[float]) -> Iterator[Step]:
+    """Second order, one call a step, by remembering the last estimate: DPM-Solver++(2M) (Lu et al. 2022b, algorithm 2).
 
     Args:
         denoiser: function (x_t, t) -> x_0.
@@ -178,15 +198,13 @@ def dpm_solver(denoiser, schedule, x_t, times):
     """
     require_times(times, x_t)
     before = h_before = None
-    for t, s in pairwise(times):
-        alpha_s, sigma_s = schedule.scales(s, like=x_t)
-        _, sigma_t = schedule.scales(t, like=x_t)
-        h = (schedule.log_snr(s) - schedule.log_snr(t)) / 2  # step in lambda = log(alpha / sigma)
+    for (t, _, sigma_t, log_snr_t), (s, alpha_s, sigma_s, log_snr_s) in pairwise(schedule.along(times)):
+        h = (log_snr_s - log_snr_t) / 2  # step in lambda = log(alpha / sigma)
         x_0 = denoiser(x_t, t)
         # The line through two estimates, read half a step ahead; the first and the last step have one estimate only.
-        ahead = 0.0 if before is None or s == 0 else float(h / (2 * h_before))
+        ahead = 0.0 if before is None or s == 0 else h / (2 * h_before)
         D = x_0 if ahead == 0 else x_0 + ahead * (x_0 - before)
-        x_t = sigma_s / sigma_t * x_t - alpha_s * float(torch.expm1(-h)) * D
+        x_t = sigma_s / sigma_t * x_t - alpha_s * math.expm1(-h) * D
         before, h_before = x_0, h
         yield Step(float(s), x_t, x_0)
 
@@ -213,8 +231,7 @@ def require_decreasing(times, upwards=False):
         raise ValueError(
             f"times has shape {tuple(times.shape)}; expected at least two times, as from time_grid(steps)."
         )
-    for t in times:
-        as_time(t)
+    as_time(times)
     down, up = (times.diff() < 0).all(), (times.diff() > 0).all() and times[0] > 0
     if not (down or (upwards and up)):
         hint = "or, with eta = 0, rise from above 0 (inversion)" if upwards else "as from time_grid(steps)"

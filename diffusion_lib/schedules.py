@@ -6,26 +6,30 @@ deviations, not variances. Everything is computed in float64, because samplers d
 """
 
 import math
+from collections.abc import Sequence
 from numbers import Integral
 
 import torch
+from torch import Tensor
+
+from .refusals import may_look
 
 
-def as_time(t):
+def as_time(t: Tensor | float | Sequence[float]) -> Tensor:
     """t as a float64 tensor, on the CPU where its device has no float64 (MPS).
 
     Args:
         t: a number, () or (B,) tensor, in [0, 1].
 
     Raises:
-        ValueError: t lies outside [0, 1] (checked on the CPU only: a check on a GPU would wait for it).
+        ValueError: t lies outside [0, 1] (looked at where that costs nothing: see refusals.may_look).
     """
     if isinstance(t, torch.Tensor) and t.device.type == "mps":
         t = t.cpu()
     t = torch.as_tensor(t, dtype=torch.float64)
     if t.ndim > 1:
         raise ValueError(f"t has shape {tuple(t.shape)}; expected one time () or one per sample (B,).")
-    if t.device.type == "cpu" and not ((t >= 0) & (t <= 1)).all():
+    if may_look(t) and not (0 <= t.item() <= 1 if t.ndim == 0 else ((t >= 0) & (t <= 1)).all()):
         raise ValueError(
             f"t reaches from {t.min():.3g} to {t.max():.3g}; times lie in [0, 1], 0 is clean data and 1 pure noise. "
             "For DDPM's step i of T use i / T."
@@ -36,19 +40,19 @@ def as_time(t):
 class Schedule:
     """Signal and noise scale at time t. Subclasses say what alpha and sigma are."""
 
-    def alpha(self, t):
+    def alpha(self, t: Tensor | float) -> Tensor:
         """Signal scale alpha_t in [0, 1], float64, of the shape of t. sqrt(alpha-bar_t) in the DDPM paper."""
         raise NotImplementedError
 
-    def sigma(self, t):
+    def sigma(self, t: Tensor | float) -> Tensor:
         """Noise scale sigma_t in [0, 1] (a standard deviation), float64, of the shape of t."""
         raise NotImplementedError
 
-    def log_snr(self, t):
+    def log_snr(self, t: Tensor | float) -> Tensor:
         """log(alpha_t^2 / sigma_t^2), float64: the signal-to-noise ratio that all schedules share. +inf at t = 0."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
-    def scales(self, t, like):
+    def scales(self, t: Tensor | float, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha_t and sigma_t, shaped to multiply `like` and with its dtype and device.
 
         Args:
@@ -64,7 +68,25 @@ class Schedule:
         t = as_time(t)
         return reshape_like(self.alpha(t), like), reshape_like(self.sigma(t), like)
 
-    def fresh(self, t, s, like):
+    def along(self, times: Tensor | Sequence[float]) -> list[tuple[Tensor, float, float, float]]:
+        """The scales at each of several times, looked up once, as plain numbers: what the loop of a sampler needs.
+
+        Args:
+            times: (K,) in [0, 1].
+
+        Returns:
+            K tuples (t, alpha_t, sigma_t, log_snr_t): t a () float64 tensor on the CPU, the others floats.
+
+        Raises:
+            ValueError: a time outside [0, 1].
+
+        >>> [(alpha_t, sigma_t) for _, alpha_t, sigma_t, _ in Linear().along([1.0, 0.75, 0.0])]
+        [(0.0, 1.0), (0.25, 0.75), (1.0, 0.0)]
+        """
+        times = as_time(times).cpu()
+        return list(zip(times, *(scale(times).tolist() for scale in (self.alpha, self.sigma, self.log_snr))))
+
+    def fresh_share(self, t: Tensor | float, s: Tensor | float, like: Tensor) -> Tensor:
         """Share of the noise variance in x_t that was added between s and t: 1 - SNR_t / SNR_s.
 
         It is beta_t / (1 - alpha-bar_t) for one step of DDPM, 1 if s = 0, and 0 if s >= t (nothing is added on the
@@ -80,7 +102,7 @@ class Schedule:
         change = self.log_snr(as_time(t)) - self.log_snr(as_time(s))
         return reshape_like(-torch.expm1(change.clamp(max=0)), like)
 
-    def betas(self, T, largest=0.999):
+    def betas(self, T: int, largest: float = 0.999) -> Tensor:
         """The variances (T,) that a chain of T steps must add to follow this schedule (Nichol and Dhariwal 2021,
         sec. 3.2).
 
@@ -94,7 +116,7 @@ class Schedule:
         return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest)
 
 
-def reshape_like(values, like):
+def reshape_like(values: Tensor, like: Tensor) -> Tensor:
     """() or (B,) values as a tensor that broadcasts against `like` (B, ...), in its dtype and on its device."""
     if values.ndim == 1:
         if len(values) != len(like):
@@ -121,13 +143,13 @@ class Betas(Schedule):
     tensor(0.7200, dtype=torch.float64)
     """
 
-    def __init__(self, betas):
+    def __init__(self, betas: Tensor | Sequence[float]):
         require_betas(betas)
         betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
         self.log_alpha = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0) / 2])
 
     @classmethod
-    def linear(cls, T=1000, first=1e-4, last=0.02):
+    def linear(cls, T: int = 1000, first: float = 1e-4, last: float = 0.02) -> "Betas":
         """The schedule of the DDPM paper: T variances in equal steps from 1e-4 to 0.02 (Ho et al. 2020, sec. 4)."""
         return cls(torch.linspace(first, last, T, dtype=torch.float64))
 
@@ -158,7 +180,7 @@ class Cosine(Schedule):
         offset: the paper's s, which keeps the first steps from being too small; 0 gives a quarter circle.
     """
 
-    def __init__(self, offset=0.008):
+    def __init__(self, offset: float = 0.008):
         require_offset(offset)
         self.offset = offset
 
@@ -196,7 +218,7 @@ class Shifted(Schedule):
         factor: side of the larger image over the side of the smaller one, > 0.
     """
 
-    def __init__(self, schedule, factor):
+    def __init__(self, schedule: Schedule, factor: float):
         require_factor(factor)
         self.schedule, self.factor = schedule, factor
 

@@ -6,21 +6,24 @@ p(x_0 | x_t) for every token; its exponential is the mean of the one-hot x_0, as
 x_0. Known tokens answer themselves, so that infilling needs nothing else. The left-to-right model stands beside it.
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from numbers import Integral
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from .denoisers import Denoise
 from .forward import mask_tokens, uniform_like
+from .refusals import may_look
 from .samplers import Step, require_decreasing
-from .schedules import as_time, reshape_like
+from .schedules import Schedule, as_time, reshape_like
 
 # ---------------------------------------------------------------------------------------------- strings and ids
 
 
-def encode(strings, symbols, mask="_"):
+def encode(strings: Sequence[str], symbols: str, mask: str = "_") -> Tensor:
     """Strings of one length as token ids (B, L), int64: the place of each character in `symbols`, the mask as V.
 
     Args:
@@ -41,7 +44,7 @@ def encode(strings, symbols, mask="_"):
     return torch.tensor([[table[character] for character in string] for string in strings])
 
 
-def decode(ids, symbols, mask="_"):
+def decode(ids: Tensor, symbols: str, mask: str = "_") -> list[str]:
     """The strings of token ids (B, L), a list: the inverse of `encode`.
 
     >>> decode(torch.tensor([[1, 2, 10, 0, 7, 11, 12, 1, 9]]), "0123456789+=")
@@ -52,7 +55,7 @@ def decode(ids, symbols, mask="_"):
     return ["".join((symbols + mask)[i] for i in row) for row in ids.tolist()]
 
 
-def all_masked(n, length, mask, device="cpu"):
+def all_masked(n: int, length: int, mask: int, device: torch.device | str = "cpu") -> Tensor:
     """Where sampling starts: n sequences of masks, (n, length) int64.
 
     Args:
@@ -66,7 +69,7 @@ def all_masked(n, length, mask, device="cpu"):
 # ---------------------------------------------------------------------------------------------- denoisers
 
 
-def carry_over(log_p, x_t):
+def carry_over(log_p: Tensor, x_t: Tensor) -> Tensor:
     """Known tokens answer themselves: 0 = log 1 for their symbol, -inf = log 0 for the others (Sahoo et al. 2024,
     sec. 3.2).
 
@@ -83,7 +86,7 @@ def carry_over(log_p, x_t):
     return torch.where((x_t == V)[..., None], log_p, known)
 
 
-def exact_language(x_0, symbols, weights=None):
+def exact_language(x_0: Tensor, symbols: int, weights: Tensor | None = None) -> Denoise:
     """log p(x_0 | x_t) if the language is this finite list of sequences and nothing else: the share of the members
     that agree with the known tokens, for every place and symbol.
 
@@ -130,17 +133,17 @@ class MaskedDenoiser(nn.Module):
         schedule: a Schedule; only the loss asks it.
     """
 
-    def __init__(self, network, schedule):
+    def __init__(self, network: nn.Module, schedule: Schedule):
         require_network(network, causal=False)
         require_schedule(schedule)
         super().__init__()
         self.network, self.schedule, self.mask = network, schedule, network.symbols
 
-    def forward(self, x_t, t):
+    def forward(self, x_t: Tensor, t: Tensor | float) -> Tensor:
         """Log-probabilities (B, L, V) for tokens x_t (B, L), masks among them. t is what samplers give; not used."""
         return carry_over(self.network(x_t).float().log_softmax(-1), x_t)
 
-    def loss(self, x_0, t, noise):
+    def loss(self, x_0: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
         """`masked_loss` (B,) of this model, in nats a sequence.
 
         Args:
@@ -155,7 +158,7 @@ class MaskedDenoiser(nn.Module):
 
 
 @torch.enable_grad()
-def weight(schedule, t):
+def weight(schedule: Schedule, t: Tensor | float) -> Tensor:
     """What the loss at t counts: -alpha'_t / (1 - alpha_t), the rate at which a hidden token is revealed at t.
 
     For `Linear` it is 1 / t. The slope alpha'_t of any schedule comes from autograd.
@@ -181,7 +184,9 @@ def weight(schedule, t):
     return -slope / (1 - alpha_t.detach())
 
 
-def masked_loss(denoiser, schedule, x_0, t, noise, mask):
+def masked_loss(
+    denoiser: Denoise, schedule: Schedule, x_0: Tensor, t: Tensor | float, noise: Tensor, mask: int
+) -> Tensor:
     """Cross-entropy of the hidden tokens, weighted so that its mean over uniform t bounds -log p(x_0) from above.
 
     weight_t * sum over the masked tokens of -log p(x_0 | x_t) (Sahoo et al. 2024, sec. 3.4; Shi et al. 2024, sec. 3).
@@ -213,7 +218,14 @@ def masked_loss(denoiser, schedule, x_0, t, noise, mask):
 
 
 @torch.no_grad()
-def unmask(denoiser, schedule, x_t, times, generator=None, order="random"):
+def unmask(
+    denoiser: Denoise,
+    schedule: Schedule,
+    x_t: Tensor,
+    times: Tensor | Sequence[float],
+    generator: torch.Generator | None = None,
+    order: str = "random",
+) -> Iterator[Step]:
     """From masks to symbols: draw every token from the estimate, and reveal the share that the schedule says.
 
     Between t and s a hidden token is revealed with probability (alpha_s - alpha_t) / (1 - alpha_t) (Sahoo et al. 2024,
@@ -239,9 +251,8 @@ def unmask(denoiser, schedule, x_t, times, generator=None, order="random"):
     require_decreasing(times)
     require_order(order)
     require_tokens(x_t)
-    for t, s in pairwise(times):
-        alpha_t, alpha_s = schedule.alpha(t), schedule.alpha(s)
-        share = float((alpha_s - alpha_t) / (1 - alpha_t))
+    for (t, alpha_t, _, _), (s, alpha_s, _, _) in pairwise(schedule.along(times)):
+        share = (alpha_s - alpha_t) / (1 - alpha_t)
         x_0 = denoiser(x_t, t).exp()  # (B, L, V), the mean of the one-hot x_0
         drawn, chance = draw(x_0, uniform_like(x_t, generator)), uniform_like(x_t, generator)  # (B, L)
         hidden = x_t == x_0.shape[-1]
@@ -254,7 +265,7 @@ def unmask(denoiser, schedule, x_t, times, generator=None, order="random"):
         yield Step(float(s), x_t, x_0)
 
 
-def draw(p, noise):
+def draw(p: Tensor, noise: Tensor) -> Tensor:
     """A symbol (B, L) for each token, drawn from its probabilities p (B, L, V): the first whose sum passes the noise.
 
     Args:
@@ -266,7 +277,7 @@ def draw(p, noise):
     return (reached <= noise[..., None] * reached[..., -1:]).sum(-1)
 
 
-def highest(score, hidden, number):
+def highest(score: Tensor, hidden: Tensor, number: Tensor) -> Tensor:
     """Which tokens (B, L) are among the `number` (B,) hidden ones of the highest score in their sequence; bool.
 
     Of equal scores the one further left comes first.
@@ -276,7 +287,7 @@ def highest(score, hidden, number):
     return hidden & (place < number[:, None])
 
 
-def sharpen(denoiser, temperature):
+def sharpen(denoiser: Denoise, temperature: float) -> Denoise:
     """The denoiser with p^(1 / temperature) for p: below 1 likely symbols get likelier, 1 changes nothing.
 
     Args:
@@ -303,23 +314,25 @@ class LeftToRight(nn.Module):
         network: module (B, L) -> (B, L, V) that looks to the left only; a Transformer with causal=True.
     """
 
-    def __init__(self, network):
+    def __init__(self, network: nn.Module):
         require_network(network, causal=True)
         super().__init__()
         self.network, self.begin = network, network.symbols
 
-    def forward(self, x_0):
+    def forward(self, x_0: Tensor) -> Tensor:
         """Log-probabilities (B, L, V) of every token, given those before it, for x_0 (B, L)."""
         require_tokens(x_0, self.begin - 1, name="x_0")
         before = F.pad(x_0[:, :-1], (1, 0), value=self.begin)  # begin, token 1 to token L - 1
         return self.network(before).float().log_softmax(-1)
 
-    def loss(self, x_0):
+    def loss(self, x_0: Tensor) -> Tensor:
         """-log p(x_0), (B,) nats a sequence, of x_0 (B, L)."""
         return -self(x_0).gather(-1, x_0[..., None]).squeeze(-1).sum(1)
 
     @torch.no_grad()
-    def generate(self, n, length, generator=None, prompt=None):
+    def generate(
+        self, n: int, length: int, generator: torch.Generator | None = None, prompt: Tensor | None = None
+    ) -> Tensor:
         """n sequences (n, length), token by token; a call of the network for each.
 
         Args:
@@ -374,7 +387,7 @@ def require_tokens(x, highest_id=None, shape=None, name="x_t"):
     if shape is not None and x.shape != torch.Size(shape):
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {tuple(shape)}.")
     top = x.max() if highest_id is None else highest_id
-    if x.device.type == "cpu" and not (x.min() >= 0 and x.max() <= top):
+    if may_look(x) and not (x.min() >= 0 and x.max() <= top):
         raise ValueError(f"{name} has ids from {x.min()} to {x.max()}; expected 0 to {top}.")
 
 
@@ -413,7 +426,7 @@ def require_schedule(schedule):
 def require_hidden(t):
     """Refuse t = 0; looked at where t is on the CPU."""
     t = as_time(t)
-    if t.device.type == "cpu" and not (t > 0).all():
+    if may_look(t) and not (t > 0).all():
         raise ValueError("t reaches 0, where no token is hidden and the weight is infinite; draw 1 - even_times(B).")
 
 

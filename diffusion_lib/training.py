@@ -11,15 +11,18 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .files import replacing
 
 
 class Progress(NamedTuple):
@@ -32,7 +35,7 @@ class Progress(NamedTuple):
     seconds: float
 
 
-def best_device():
+def best_device() -> torch.device:
     """cuda, then mps, then cpu: the first that this machine has and that can calculate.
 
     The environment variable DIFFUSION_DEVICE overrules it. A GPU that is there but does not work (one too old for this
@@ -55,7 +58,7 @@ def calculates(device):
     return (ones @ ones).sum().item() == 8**3
 
 
-def half_precision(device):
+def half_precision(device: torch.device | str) -> torch.dtype | None:
     """The 16-bit type that pays on this device, or None.
 
     bfloat16 on GPUs and CPUs that calculate in it, float16 on older GPUs, none elsewhere.
@@ -69,12 +72,12 @@ def half_precision(device):
     return None
 
 
-def autocast(device, dtype):
+def autocast(device: torch.device | str, dtype: torch.dtype | None) -> AbstractContextManager:
     """A context in which convolutions and matrix products run in dtype; None changes nothing."""
     return nullcontext() if dtype is None else torch.autocast(torch.device(device).type, dtype=dtype)
 
 
-def to_device(model, device, compile=False):
+def to_device(model: nn.Module, device: torch.device | str, compile: bool = False) -> nn.Module:
     """The model, ready for its device: channels last on CUDA, where convolutions like it; compiled on request.
 
     Compiling takes tens of seconds and then saves some in every thousand steps: it pays in long runs.
@@ -100,7 +103,7 @@ class EMA:
         window: share of the run that is averaged, in (0, 1].
     """
 
-    def __init__(self, model, window=0.12):
+    def __init__(self, model: nn.Module, window: float = 0.12):
         require_window(window)
         self.model, self.window, self.step = model, window, 0
         self.average = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -135,7 +138,7 @@ class Muon(torch.optim.Optimizer):
         momentum: in [0, 1).
     """
 
-    def __init__(self, parameters, lr=0.02, momentum=0.95):
+    def __init__(self, parameters: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95):
         super().__init__(parameters, dict(lr=lr, momentum=momentum))
 
     @torch.no_grad()
@@ -154,7 +157,7 @@ class Muon(torch.optim.Optimizer):
                 )
 
 
-def orthogonal(G, steps=5):
+def orthogonal(G: Tensor, steps: int = 5) -> Tensor:
     """A matrix with the singular vectors of G and singular values near 1, by Newton-Schulz iteration.
 
     Args:
@@ -170,7 +173,7 @@ def orthogonal(G, steps=5):
     return X.T if G.shape[0] > G.shape[1] else X
 
 
-def make_optimizers(model, learning_rate=1e-2, muon_rate=0.02):
+def make_optimizers(model: nn.Module, learning_rate: float = 1e-2, muon_rate: float = 0.02) -> list[Optimizer]:
     """Muon for the weight matrices inside the network, AdamW for everything else.
 
     Args:
@@ -192,20 +195,65 @@ def make_optimizers(model, learning_rate=1e-2, muon_rate=0.02):
     return optimizers
 
 
+def train_step(
+    model: nn.Module,
+    batch,
+    loss_fn: Callable,
+    generator: torch.Generator,
+    optimizers: list[Optimizer],
+    scaler: torch.amp.GradScaler,
+    ema: EMA | None = None,
+    clip: float = 1.0,
+    dtype: torch.dtype | None = None,
+    step: int = 1,
+) -> float:
+    """Make one step: the loss of a batch, its gradient, a step of every optimiser, the average.
+
+    Args:
+        model, loss_fn, optimizers, ema, clip, dtype: as for `train`.
+        batch, generator: what loss_fn gets.
+        scaler: a GradScaler; disabled, it changes nothing.
+        step: the step's number, for messages.
+
+    Returns:
+        the loss before the step.
+
+    Raises:
+        FloatingPointError: loss or gradient is not finite; the weights are still those of the step before.
+    """
+    with autocast(next(model.parameters()).device, dtype):
+        loss = loss_fn(model, batch, generator).mean()
+    require_finite("loss", loss, step)
+    scaler.scale(loss).backward()
+    for optimizer in optimizers:
+        scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    too_large = scaler.is_enabled() and not torch.isfinite(norm) and scaler.get_scale() > 1
+    if not too_large:  # for float16; else leave the step out, and update() lowers the scale of the loss
+        require_finite("gradient's norm", norm, step)
+        for optimizer in optimizers:
+            scaler.step(optimizer)
+        if ema is not None:
+            ema.update()
+    scaler.update()
+    model.zero_grad()
+    return loss.item()
+
+
 def train(
-    model,
-    batches,
-    loss_fn,
-    steps=None,
-    seconds=None,
-    optimizers=None,
-    ema=None,
-    warmup=0.05,
-    clip=1.0,
-    dtype=None,
-    seed=0,
-    checkpoint=None,
-    save_every=200,
+    model: nn.Module,
+    batches: Iterator,
+    loss_fn: Callable,
+    steps: int | None = None,
+    seconds: float | None = None,
+    optimizers: list[Optimizer] | None = None,
+    ema: EMA | None = None,
+    warmup: float = 0.05,
+    clip: float = 1.0,
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
+    checkpoint: Path | str | None = None,
+    save_every: int = 200,
 ) -> Iterator[Progress]:
     """Train a model, one step at a time: each `next` makes a step and says how it went.
 
@@ -238,47 +286,28 @@ def train(
     """
     require_run(batches, steps, seconds, warmup, clip, save_every)
     optimizers = make_optimizers(model) if optimizers is None else optimizers
-    peaks = [[group.setdefault("initial_lr", group["lr"]) for group in o.param_groups] for o in optimizers]
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     scaler = torch.amp.GradScaler(enabled=dtype == torch.float16 and device.type == "cuda")
-    run = Run(model, optimizers, ema, batches, generator, scaler)
+    state = Checkpoint(model, optimizers, ema, batches, generator, scaler)
     model.zero_grad()  # nothing may be left of what came before
-    step, before = run.load(checkpoint) if checkpoint and Path(checkpoint).exists() else (0, 0.0)
+    step, before = state.load(checkpoint) if checkpoint and Path(checkpoint).exists() else (0, 0.0)
     start = time.perf_counter() - before
-
     while True:
         elapsed = time.perf_counter() - start
         done = max(step / steps if steps else 0.0, elapsed / seconds if seconds else 0.0)
         if done >= 1:
             break
         rate = learning_rate_share(done, warmup)
-        for optimizer, peak in zip(optimizers, peaks):
-            for group, lr in zip(optimizer.param_groups, peak):
-                group["lr"] = rate * lr
-
-        with autocast(device, dtype):
-            loss = loss_fn(model, next_batch(batches, step), generator).mean()
-        require_finite("loss", loss, step + 1)
-        scaler.scale(loss).backward()
-        for optimizer in optimizers:
-            scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-        too_large = scaler.is_enabled() and not torch.isfinite(norm) and scaler.get_scale() > 1
-        if not too_large:  # for float16; else leave the step out, and update() lowers the scale of the loss
-            require_finite("gradient's norm", norm, step + 1)
-            for optimizer in optimizers:
-                scaler.step(optimizer)
-            if ema is not None:
-                ema.update()
-        scaler.update()
-        model.zero_grad()
+        set_rates(optimizers, rate)
+        batch = next_batch(batches, step)
         step += 1
+        loss = train_step(model, batch, loss_fn, generator, optimizers, scaler, ema, clip, dtype, step)
         if checkpoint and (step % save_every == 0 or step == steps):
-            run.save(checkpoint, step, time.perf_counter() - start)
-        yield Progress(step, loss.item(), rate, time.perf_counter() - start)
+            state.save(checkpoint, step, time.perf_counter() - start)
+        yield Progress(step, loss, rate, time.perf_counter() - start)
     if checkpoint:
-        run.save(checkpoint, step, time.perf_counter() - start)
+        state.save(checkpoint, step, time.perf_counter() - start)
 
 
 def require_window(window):
@@ -319,7 +348,7 @@ def require_finite(name, value, step):
         )
 
 
-def learning_rate_share(done, warmup):
+def learning_rate_share(done: float, warmup: float) -> float:
     """Share of the peak rate when `done` of the run is over: up in a line, down in half a cosine.
 
     Args:
@@ -330,7 +359,14 @@ def learning_rate_share(done, warmup):
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
-class Run:
+def set_rates(optimizers: list[Optimizer], share: float) -> None:
+    """Give every optimiser this share of the learning rate with which it was made."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * group.setdefault("initial_lr", group["lr"])
+
+
+class Checkpoint:
     """All that a run needs to go on: weights, optimisers, average, position in the data, random generator, loss scale.
 
     One safetensors file, with the numbers as JSON in its header; written under another name and then renamed, so
@@ -341,7 +377,7 @@ class Run:
         self.model, self.optimizers, self.ema = model, optimizers, ema
         self.batches, self.generator, self.scaler = batches, generator, scaler
 
-    def tensors(self):
+    def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the run by name."""
         named = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         if self.ema is not None:
@@ -355,23 +391,23 @@ class Run:
         """Name and number of weights of each optimiser: a saved state fits only the same ones."""
         return [[type(o).__name__, sum(len(group["params"]) for group in o.param_groups)] for o in self.optimizers]
 
-    def save(self, path, step, seconds):
+    def save(self, path: Path | str, step: int, seconds: float) -> None:
         """Write the run, atomically."""
         numbers = dict(step=step, seconds=seconds, position=getattr(self.batches, "position", None))
         numbers |= dict(ema_step=self.ema.step if self.ema else None, scaler=self.scaler.state_dict())
         numbers |= dict(optimizers=self.layout())
         save_tensors(path, self.tensors(), numbers)
 
-    def load(self, path):
+    def load(self, path: Path | str) -> tuple[int, float]:
         """Put a saved run back and return (step, seconds). A file that does not fit changes nothing.
 
         Raises:
             ValueError: not a checkpoint, damaged, or of another model.
         """
         tensors, numbers = load_tensors(path)
-        fresh = {name: v.shape for name, v in self.tensors().items() if not name.startswith("optimizer.")}
+        own = {name: v.shape for name, v in self.tensors().items() if not name.startswith("optimizer.")}
         saved = {name: v.shape for name, v in tensors.items() if not name.startswith("optimizer.")}
-        odd = sorted(name for name in fresh.keys() | saved.keys() if fresh.get(name) != saved.get(name))
+        odd = sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name))
         if numbers.get("optimizers") != self.layout():
             odd.append("its optimisers")
         if (numbers.get("position") is None) != (getattr(self.batches, "position", None) is None):
@@ -401,7 +437,7 @@ class Run:
         return numbers["step"], numbers["seconds"]
 
 
-def save_tensors(path, tensors, header):
+def save_tensors(path: Path | str, tensors: dict[str, Tensor], header: dict) -> None:
     """Write named tensors and a JSON header as one safetensors file, atomically.
 
     Args:
@@ -409,18 +445,13 @@ def save_tensors(path, tensors, header):
         tensors: dict of tensors.
         header: dict of numbers, strings, lists.
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(header)
-    save_file(plain, part, metadata={"header": text, "sha256": fingerprint(plain, text)})
-    part.chmod(0o644)
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file(plain, part, metadata={"header": text, "sha256": fingerprint(plain, text)})
 
 
-def load_tensors(path):
+def load_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict]:
     """Named tensors and header of a file from save_tensors.
 
     Raises:

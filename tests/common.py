@@ -1,6 +1,17 @@
-"""What several test modules share: generators of their own, and Monte Carlo with its error."""
+"""What several test modules share: generators of their own, Monte Carlo with its error, and lessons read once."""
+
+import functools
 
 import torch
+
+from diffusion_lib.schedules import Schedule
+from tools.rules import read
+
+
+@functools.cache
+def lesson_at(path):
+    """A lesson's notebook, read and validated once in a process; look at it, and do not change it."""
+    return read(path)
 
 
 def seeded(seed=0):
@@ -28,3 +39,18 @@ def relative(got, right):
     got, right = torch.as_tensor(got, dtype=torch.float64), torch.as_tensor(right, dtype=torch.float64)
     assert got.shape == right.shape, (got.shape, right.shape)
     return float(((got - right).abs() / right.abs().clamp(min=1e-300)).max())
+
+
+class Counting(Schedule):
+    """A schedule that writes down what it is asked."""
+
+    def __init__(self, schedule):
+        self.schedule, self.asked = schedule, []
+
+    def alpha(self, t):
+        self.asked.append("alpha")
+        return self.schedule.alpha(t)
+
+    def sigma(self, t):
+        self.asked.append("sigma")
+        return self.schedule.sigma(t)

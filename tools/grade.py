@@ -77,10 +77,11 @@ from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_client import KernelManager
 from tqdm import tqdm
 
+from diffusion_lib.files import write_atomically
 from tools import ROOT, options
 
 LARGEST_FILE = 200e6  # bytes; a lesson with its pictures has one or two million
-START_SECONDS = 180  # a kernel that imports torch on a busy machine
+START_SECONDS = 600  # a kernel that imports torch on a busy machine
 GRACE_SECONDS = 3  # how long an interrupted cell has to say where it was
 LARGEST_MEMORY = 4e9  # bytes of a kernel; it ends where a student's loop fills a list for ever
 LONGEST_MESSAGE = 2000  # characters of an error's text
@@ -317,8 +318,9 @@ class Silence(io.TextIOWrapper):
 def begin():
     """Once, before any code of a student: silences check and print, and keeps what a namespace starts with."""
     from diffusion_lib import exercises
+    from diffusion_lib.exercises import engine
 
-    library.verdict, library.find, library.Untouched = exercises.verdict, exercises.find, exercises.Untouched
+    library.verdict, library.find, library.Untouched = engine.verdict, engine.find, engine.Untouched
     exercises.check = lambda number, answer: None
     base.update(get_ipython().user_ns, check=exercises.check)
     sys.stdout = sys.stderr = Silence(open(os.devnull, "wb"), encoding="utf-8", errors="replace")
@@ -676,13 +678,6 @@ def overview_table(rows, width):
     return lines
 
 
-def write(path, result):
-    """All or nothing: an interrupted run leaves the old file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
-
-
 def find(paths):
     """The notebooks under files and folders, each once. Jupyter's own copies and hidden folders are left out."""
     found = {}
@@ -716,7 +711,8 @@ def main(arguments=None):
 
     def store():
         if given.json:
-            write(given.json, {"seconds": given.seconds, "notebooks": notebooks, "overview": overview(notebooks)})
+            result = {"seconds": given.seconds, "notebooks": notebooks, "overview": overview(notebooks)}
+            write_atomically(given.json, json.dumps(result, indent=1) + "\n")
 
     try:
         store()

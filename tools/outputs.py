@@ -12,7 +12,6 @@ film are written as well. A lesson that fails keeps its old file.
 With --presenting nothing is stored but the seconds that a lesson and its longest cell take in front of people.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -26,7 +25,8 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm import tqdm
 
-from diffusion_lib.measured import circumstances
+from diffusion_lib import measured
+from diffusion_lib.files import write_atomically
 from diffusion_lib.training import best_device
 from tools import ROOT, options, pictures, run_lesson
 from tools.nbval_strict import difference
@@ -187,13 +187,6 @@ def figures(notebook):
     return found
 
 
-def write(path, content):
-    """All or nothing: an interrupted run leaves the old file."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
-
-
 def store(path, figure_folder):
     """Runs one lesson and stores its outputs and pictures. Returns (seconds, numbers of changed cells, complaints)."""
     stored = nbformat.read(path, as_version=4)
@@ -208,8 +201,8 @@ def store(path, figure_folder):
     nbformat.validate(notebook)
     figure_folder.mkdir(exist_ok=True)
     for name, png in shown.items():
-        write(figure_folder / f"{name}.png", png)
-    write(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode("utf-8"))
+        write_atomically(figure_folder / f"{name}.png", png)
+    write_atomically(path, nbformat.writes(notebook).rstrip("\n") + "\n")
     return seconds, changed, complaints
 
 
@@ -222,7 +215,7 @@ def demo(root):
     if code == 0:
         new = pictures.reduced(path.read_bytes())
         same = old and pictures.show_the_same(pictures.reduced(old), new)
-        write(path, reduced_if_worthwhile(old) if same else new)
+        write_atomically(path, reduced_if_worthwhile(old) if same else new)
     return code
 
 
@@ -245,8 +238,8 @@ def main(arguments=None, root=ROOT):
     paths, chosen = options.lessons(parser, given.lessons, root)
 
     if given.presenting:
-        result = circumstances(best_device()) | presented([paths[number] for number in chosen])
-        write(given.presenting, (json.dumps(result, indent=1) + "\n").encode())
+        result = measured.circumstances(best_device()) | presented([paths[number] for number in chosen])
+        measured.write(given.presenting, result)
         return 0
     timings, failed = {}, []
     for number in (bar := tqdm(chosen, unit="lesson", disable=None)):
@@ -263,8 +256,8 @@ def main(arguments=None, root=ROOT):
                 tqdm.write(f"    {complaint}")
     if given.timings:
         seconds = {number: round(value, 1) for number, value in timings.items()}
-        result = circumstances(best_device()) | {"seconds": seconds}
-        write(given.timings, (json.dumps(result, indent=1) + "\n").encode())
+        result = measured.circumstances(best_device()) | {"seconds": seconds}
+        measured.write(given.timings, result)
     if not given.lessons and not failed:
         return demo(root)
     if failed:

@@ -16,6 +16,8 @@ from urllib.parse import unquote
 
 import nbformat
 
+from . import solutions
+
 CODE_LINES, LONG_CODE_LINES, LINE_LENGTH = 25, 45, 120
 SLIDE_WORDS = 90
 MEGABYTES = 1.5
@@ -613,6 +615,12 @@ def stub_complaints(k, name, stub):
         yield k + 1, f'no call check("{name}", ...); end the cell with it'
     if not any(isinstance(node, ast.Constant) and node.value is ... for node in nodes):
         yield k + 1, "no stub; write `...` where the student's answer belongs"
+
+
+@rule
+def solutions_once(notebook, path):
+    """The folded Solution of a declared exercise is its solution in diffusion_lib.exercises."""
+    yield from solutions.complaints(notebook["cells"], path)
 
 
 def library_exercises(file):

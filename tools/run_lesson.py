@@ -13,6 +13,7 @@ every connection to another machine is refused, and on Linux even root may not w
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -46,6 +47,11 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 """
+SIMULATED = """
+import simulated  # a copy of tools/simulated.py, beside this file
+
+simulated.install()
+"""
 PROBE = """
 import json, os, socket, diffusion_lib
 
@@ -76,7 +82,7 @@ def give_up_writing_everywhere():
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
-def start(notebook, result, scratch, python_path=(), **environment):
+def start(notebook, result, scratch, python_path=(), simulated=False, **environment):
     """Run `notebook` in a process of its own.
 
     Args:
@@ -84,6 +90,7 @@ def start(notebook, result, scratch, python_path=(), **environment):
         result: where the executed notebook is written.
         scratch: a writable folder for what the process itself needs.
         python_path: folders that the kernel imports from, besides the environment it runs in.
+        simulated: whether the lesson runs on the simulated device (tools/simulated.py).
         **environment: further variables for the kernel; None takes one away.
 
     Returns:
@@ -94,7 +101,11 @@ def start(notebook, result, scratch, python_path=(), **environment):
         AssertionError: a cell failed; the message is the cell's.
     """
     (scratch / "offline").mkdir(exist_ok=True)
-    (scratch / "offline" / "sitecustomize.py").write_text(SITECUSTOMIZE.format(root=str(ROOT)))
+    customize = SITECUSTOMIZE.format(root=str(ROOT))
+    if simulated:
+        shutil.copy(ROOT / "tools" / "simulated.py", scratch / "offline")
+        customize, environment = customize + SIMULATED, {"DIFFUSION_DEVICE": "sim"} | environment
+    (scratch / "offline" / "sitecustomize.py").write_text(customize)
     variables = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     variables |= dict.fromkeys(["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"], NOWHERE)
     variables |= {"no_proxy": "127.0.0.1,localhost", "JUPYTER_RUNTIME_DIR": str(scratch / "runtime")}

@@ -25,8 +25,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 from tqdm import tqdm
 
+from diffusion_lib.files import write_atomically
 from tools import ROOT, options
-from tools.outputs import write
 from tools.rules import numbered, read, repository
 
 NOTE = "**Presenting:** "
@@ -430,9 +430,9 @@ def main(arguments=None, root=ROOT):
             path = paths[number]
             bar.set_description(path.stem)
             notebook = read(path)
-            write(folder / f"{path.stem}.html", hand_out(notebook, path, built).encode("utf-8"))
+            write_atomically(folder / f"{path.stem}.html", hand_out(notebook, path, built))
             if given.notes:
-                write(folder / f"{number}_notes.html", notes_page(notebook, path, built).encode("utf-8"))
+                write_atomically(folder / f"{number}_notes.html", notes_page(notebook, path, built))
     except SlidesFailed as failure:
         print(failure)
         return 1

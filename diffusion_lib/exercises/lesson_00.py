@@ -2,7 +2,7 @@
 
 import torch
 
-from . import Exercise, Wrong, ask, ask_tensor, compare
+from .engine import Exercise, Wrong, ask, ask_tensor, compare
 
 
 def mix(x_0, noise, alpha_t, sigma_t):

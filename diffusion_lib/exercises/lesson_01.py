@@ -2,41 +2,43 @@
 
 import math
 
-import numpy as np
 import torch
 
-from ..data import digits
-from ..forward import add_noise
 from ..schedules import Betas, Cosine, Linear
-from . import Exercise, Untouched, Wrong, ask, ask_tensor, compare, describe
+from .engine import Slip, ask_tensor, choose, declare, hinted, normal, seeded, together, uniform
 
 # ---------------------------------------------------------------------------------------------- 01.1 one step
 
 
-def noising_step(x, beta, generator):
+def my_noising_step(x, beta, generator):
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-    return (1 - beta) ** 0.5 * x + beta**0.5 * noise
+    return (1 - beta).sqrt() * x + beta.sqrt() * noise
 
 
-def test_noising_step(answer):
+def judge_step(answer):
     """Takes the result apart into (signal scale) * x + noise, and looks at each part."""
-    for shape, beta, seed in [((300, 1, 6, 5), 0.3, 1), ((150, 3, 5, 4), 0.05, 2), ((400, 2, 3, 5), 0.6, 3)]:
-        generator = torch.Generator().manual_seed(seed)
-        x = 0.7 + 1.5 * torch.randn(shape, generator=generator, dtype=torch.float64)
-        y = ask_tensor(answer, x, torch.tensor(beta, dtype=x.dtype), generator, shape=shape).double()
+    for shape, beta, dtype in [
+        ((300, 1, 6, 5), 0.3, torch.float64),
+        ((150, 3, 5, 4), 0.05, torch.float32),
+        ((400, 2, 3, 5), 0.6, torch.float64),
+    ]:
+        generator = seeded(len(shape) + shape[0])
+        x, beta_t = (0.7 + 1.5 * normal(generator, *shape)).to(dtype), torch.tensor(beta, dtype=dtype)
+        y = ask_tensor(answer, x, beta_t, generator, shape=shape).double()
+        x = x.double()
         if symptom := shared_noise(x, y) or noise_symptom(x, y, beta) or signal_symptom(x, y, beta):
             return symptom
-    twice = [ask(answer, x, torch.tensor(beta, dtype=x.dtype), torch.Generator().manual_seed(7)) for _ in range(2)]
+    twice = [ask_tensor(answer, x, torch.tensor(beta, dtype=x.dtype), seeded(7)) for _ in range(2)]
     if not torch.equal(*twice):
         return "Two generators of the same seed give two results: who draws your noise, if not the generator?"
-    generator = torch.Generator().manual_seed(7)
-    first, second = (ask(answer, x, torch.tensor(beta, dtype=x.dtype), generator) for _ in range(2))
+    generator = seeded(7)
+    first, second = (ask_tensor(answer, x, torch.tensor(beta, dtype=x.dtype), generator) for _ in range(2))
     if torch.equal(first, second):
         return "Two calls in a row give the same noise: do you make or seed a generator of your own?"
     return None
 
 
-def fit(x, y, dims=None):
+def regress(x, y, dims=None):
     """Least squares y = scale * x + rest: scale and rest. x and y are centred over dims first (all if None)."""
     dims = tuple(range(x.ndim)) if dims is None else dims
     centred_x, centred_y = x - x.mean(dims, keepdim=True), y - y.mean(dims, keepdim=True)
@@ -46,7 +48,7 @@ def fit(x, y, dims=None):
 
 def shared_noise(x, y):
     """Numbers that share their noise differ only by what their x differ."""
-    if fit(x, y)[1].std() < 1e-5:
+    if regress(x, y)[1].std() < 2e-5:
         return "For a given x your result has no randomness at all: where is the noise?"
     for dims, message in [
         ((0,), "All images of the batch carry the very same noise pattern: which shape do you ask randn for?"),
@@ -55,13 +57,13 @@ def shared_noise(x, y):
         ((2,), "All rows of an image carry the same noise: which shape do you ask randn for?"),
         ((3,), "All columns of an image carry the same noise: which shape do you ask randn for?"),
     ]:
-        if math.prod(x.shape[d] for d in dims) > 1 and fit(x, y, dims)[1].std() < 1e-5:
+        if math.prod(x.shape[d] for d in dims) > 1 and regress(x, y, dims)[1].std() < 2e-5:
             return message
     return None
 
 
 def noise_symptom(x, y, beta):
-    scale, rest = fit(x, y)
+    scale, rest = regress(x, y)
     n = x.numel()
     mean, variance = float((y - scale * x).mean()), float(rest.var())
     if abs(mean) > 6 * (variance * (1 + float(x.mean()) ** 2) / n) ** 0.5:
@@ -95,7 +97,7 @@ def near(variance, expected, n):
 
 
 def signal_symptom(x, y, beta):
-    scale = float(fit(x, y)[0])
+    scale = float(regress(x, y)[0])
     error = 6 * (beta / x.numel()) ** 0.5 / 1.5
     if abs(scale - (1 - beta) ** 0.5) < error:
         return None
@@ -107,64 +109,23 @@ def signal_symptom(x, y, beta):
     return f"{begin}."
 
 
-def step_with(scale, noise):
-    """A wrong step: scale(beta) * x + noise(x.shape, generator, beta)."""
-    return lambda x, beta, generator: scale(beta) * x + noise(x.shape, generator, beta)
-
-
-def randn(shape, generator):
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def rand(shape, generator):
-    return torch.rand(shape, generator=generator, dtype=torch.float64)
-
-
-def root_of_rest(beta):
-    return (1 - beta) ** 0.5
-
-
-STEP_MISTAKES = {
-    "beta for its root": (step_with(root_of_rest, lambda s, g, b: b * randn(s, g)), "variance instead of"),
-    "rand for randn": (step_with(root_of_rest, lambda s, g, b: b**0.5 * rand(s, g)), "brighter"),
-    "uniform with the right variance": (
-        step_with(root_of_rest, lambda s, g, b: (12 * b) ** 0.5 * (rand(s, g) - 0.5)),
-        "never far out",
-    ),
-    "one noise shared by the batch": (step_with(root_of_rest, lambda s, g, b: b**0.5 * randn(s[1:], g)), "very same"),
-    "one noise shared by the channels": (
-        step_with(root_of_rest, lambda s, g, b: b**0.5 * randn((s[0], 1, *s[2:]), g)),
-        "All channels",
-    ),
-    "one noise for all rows": (
-        step_with(root_of_rest, lambda s, g, b: b**0.5 * randn((*s[:2], 1, s[3]), g)),
-        "All rows",
-    ),
-    "one noise for all columns": (
-        step_with(root_of_rest, lambda s, g, b: b**0.5 * randn((*s[:3], 1), g)),
-        "All columns",
-    ),
-    "a generator of its own": (
-        step_with(root_of_rest, lambda s, g, b: b**0.5 * randn(s, torch.Generator().manual_seed(0))),
-        "of your own",
-    ),
-    "one number for each image": (
-        step_with(root_of_rest, lambda s, g, b: b**0.5 * randn((*s[:2], 1, 1), g)),
-        "moves by the same",
-    ),
-    "no noise": (step_with(root_of_rest, lambda s, g, b: 0), "no randomness"),
-    "scales swapped": (step_with(lambda b: b**0.5, lambda s, g, b: root_of_rest(b) * randn(s, g)), "which of the two"),
-    "noise not scaled": (step_with(root_of_rest, lambda s, g, b: randn(s, g)), "does beta reach"),
-    "data not shrunk": (step_with(lambda b: 1, lambda s, g, b: b**0.5 * randn(s, g)), "nothing taken away"),
-    "data shrunk without the root": (
-        step_with(lambda b: 1 - b, lambda s, g, b: b**0.5 * randn(s, g)),
-        "of the scale, or of the variance",
-    ),
-    "generator ignored": (
-        step_with(root_of_rest, lambda s, g, b: b**0.5 * randn(s, None)),
-        "if not the generator",
-    ),
-}
+STEP_SLIPS = [
+    Slip("beta.sqrt() * noise", "beta * noise", "variance instead of"),
+    Slip("randn", "rand", "brighter"),
+    Slip("beta.sqrt() * noise", "(3 * beta).sqrt() * (noise / 2**0.5).erf()", "never far out"),  # evenly spread
+    Slip("x.shape", "x.shape[1:]", "very same"),
+    Slip("x.shape", "(len(x), 1, *x.shape[2:])", "All channels"),
+    Slip("x.shape", "(*x.shape[:2], 1, x.shape[3])", "All rows"),
+    Slip("x.shape", "(*x.shape[:3], 1)", "All columns"),
+    Slip("x.shape", "(*x.shape[:2], 1, 1)", "moves by the same"),
+    Slip(" + beta.sqrt() * noise", "", "no randomness"),
+    Slip("(1 - beta).sqrt() * x + beta.sqrt()", "beta.sqrt() * x + (1 - beta).sqrt()", "which of the two"),
+    Slip("beta.sqrt() * noise", "noise", "does beta reach"),
+    Slip("(1 - beta).sqrt() * x", "x", "nothing taken away"),
+    Slip("(1 - beta).sqrt() * x", "(1 - beta) * x", "of the scale, or of the variance"),
+    Slip("generator=generator, ", "", "if not the generator"),
+    Slip("generator=generator", "generator=torch.Generator().manual_seed(0)", "of your own"),
+]
 
 # ---------------------------------------------------------------------------------------------- 01.2 one jump
 
@@ -180,416 +141,364 @@ class OnlyCurves:
         raise AttributeError("in this exercise a schedule has only alpha(t) and sigma(t); the shapes are your part")
 
 
-def one_jump(schedule, x_0, noise, t):
+def my_add_noise(schedule, x_0, noise, t):
     alpha_t = schedule.alpha(t).to(x_0.dtype).reshape(-1, 1, 1, 1)
     sigma_t = schedule.sigma(t).to(x_0.dtype).reshape(-1, 1, 1, 1)
     return alpha_t * x_0 + sigma_t * noise
 
 
-def test_one_jump(answer):
-    generator = torch.Generator().manual_seed(1)
-    betas = Betas(0.02 + 0.1 * rand(30, generator))
-    for schedule, B, C, H in [(betas, 5, 2, 3), (Cosine(), 4, 1, 6), (Linear(), 3, 3, 5)]:
-        # As many images as columns: a missing reshape then goes unnoticed by torch.
-        x_0, noise = (randn((B, C, H, B), generator) + 0.1 for _ in range(2))
-        t = (0.15 + 0.7 * rand(1, generator)).expand(B)
-        if symptom := same_t_symptom(answer, schedule, x_0, noise, t):
-            return symptom
-        if symptom := different_t_symptom(answer, schedule, x_0, noise, 0.1 + 0.8 * rand(B, generator)):
-            return symptom
-    x_0, noise = (randn((6, 1, 4, 3), generator) + 0.1 for _ in range(2))
-    t = 0.1 + 0.8 * rand(6, generator)
-    if symptom := different_t_symptom(answer, schedule, x_0, noise, t):
-        return symptom
-    for dtype in (torch.float32, torch.float64):
-        result = ask_tensor(answer, OnlyCurves(schedule), x_0.to(dtype), noise.to(dtype), t)
-        if result.dtype != dtype:
-            return (
-                f"Every number is right. But x_0 comes in {describe(x_0.to(dtype)).split()[0]} and leaves in "
-                f"{describe(result).split()[0]}, which a network will refuse: which dtype have alpha(t) and sigma(t)?"
-            )
-    return None
+SHAPES = "What shape must alpha_t have to multiply (B, C, H, W)?"
 
 
-def same_t_symptom(answer, schedule, x_0, noise, t):
-    alpha_t, sigma_t = float(schedule.alpha(t)[0]), float(schedule.sigma(t)[0])
-    expected, squared = sigma_t**2, sigma_t**4
-    root = (
-        f"With x_0 = 0 your result has variance {squared:.2f} where {expected:.2f} is expected, and {expected:.2f} "
-        f"squared is {squared:.2f}: is the noise multiplied by a variance instead of a standard deviation?"
-    )
-    slips = {
-        root: alpha_t * x_0 + sigma_t**2 * noise,
-        root + " And x_0?": alpha_t**2 * x_0 + sigma_t**2 * noise,
-        "The noise is right, and x_0 comes out too faint: is it multiplied by alpha_t, or by its square?": (
-            alpha_t**2 * x_0 + sigma_t * noise
+def jumps():
+    generator = seeded(1)
+    cases = [(Betas(uniform(generator, 30, low=0.02, high=0.12)), 5, 2, 3), (Cosine(), 4, 1, 6), (Linear(), 3, 3, 5)]
+    for own in (False, True):  # one t for all, then each its own
+        for schedule, B, C, H in cases:
+            # As many images as columns: a missing reshape then goes unnoticed by torch.
+            x_0, noise = (normal(generator, B, C, H, B) + 0.1 for _ in range(2))
+            t = uniform(generator, B if own else 1, low=0.1, high=0.9).expand(B)
+            hint = f"It is right when all images share one t and wrong when they differ. {SHAPES}" if own else SHAPES
+            yield hinted(hint, OnlyCurves(schedule), x_0, noise, t)
+    x_0, noise = (normal(generator, 6, 1, 4, 3) + 0.1 for _ in range(2))
+    yield hinted(SHAPES, OnlyCurves(Cosine()), x_0, noise, uniform(generator, 6, low=0.1, high=0.9))
+
+
+ONE_JUMP = declare(
+    my_add_noise,
+    probes=jumps,
+    what="x_t",
+    keeps_dtype=True,
+    shape=SHAPES,
+    slips=[
+        Slip(
+            "sigma_t * noise",
+            "sigma_t**2 * noise",
+            "With x_0 = 0 your result has variance sigma_t to the fourth where sigma_t squared is expected: is the "
+            "noise multiplied by a variance instead of a standard deviation?",
         ),
-        "Early there is much noise, and late none: which scale belongs to the data?": sigma_t * x_0 + alpha_t * noise,
-        "Data and noise are both too strong: alpha(t) and sigma(t) are scales already, is there a root too many?": (
-            alpha_t**0.5 * x_0 + sigma_t**0.5 * noise
+        Slip(
+            "alpha_t * x_0 + sigma_t * noise",
+            "alpha_t**2 * x_0 + sigma_t**2 * noise",
+            "The noise is multiplied by a variance instead of a standard deviation. And x_0?",
         ),
-        "The noise is as strong at every t: where is sigma_t?": alpha_t * x_0 + noise,
-        "The data is as strong at every t: where is alpha_t?": x_0 + sigma_t * noise,
-        "x_0 is right and the noise is too weak: do the scales add up to 1, or do their squares?": (
-            alpha_t * x_0 + (1 - alpha_t) * noise
+        Slip(
+            "alpha_t * x_0",
+            "alpha_t**2 * x_0",
+            "The noise is right, and x_0 comes out too faint: is it multiplied by alpha_t, or by its square?",
         ),
-        "It is right where the squares of the two scales add up to 1, and wrong for the straight line of flow "
-        "matching: do you ask the schedule for its sigma?": alpha_t * x_0 + (1 - alpha_t**2) ** 0.5 * noise,
-        "x_0 comes out without a trace: what does your result contain of it?": sigma_t * noise,
-    }
-    result = asked(answer, schedule, x_0, noise, t)
-    if result is None:
-        return SHAPES
-    return compare(result, alpha_t * x_0 + sigma_t * noise, slips, what="x_t (all images with one t)")
-
-
-def different_t_symptom(answer, schedule, x_0, noise, t):
-    right = add_noise(schedule, x_0, noise, t)
-    slips = {
-        "Every image comes out at the noise level of the first one: do you use all of t?": (
-            add_noise(schedule, x_0, noise, t[0])
+        Slip(
+            "alpha_t * x_0 + sigma_t * noise",
+            "sigma_t * x_0 + alpha_t * noise",
+            "Early there is much noise, and late none: which scale belongs to the data?",
         ),
-        "Every image comes out at one noise level, that of the mean t: each has its own.": (
-            add_noise(schedule, x_0, noise, t.mean())
+        Slip(
+            "alpha_t * x_0 + sigma_t * noise",
+            "alpha_t**0.5 * x_0 + sigma_t**0.5 * noise",
+            "Data and noise are both too strong: alpha(t) and sigma(t) are scales already, is there a root too many?",
         ),
-    }
-    result = asked(answer, schedule, x_0, noise, t)
-    if result is None:
-        return SHAPES
-    symptom = compare(result, right, slips)
-    if symptom and symptom not in slips:
-        return (
-            "It is right when all images share one t and wrong when they differ: "
-            "what shape must alpha_t have to multiply (B, C, H, W)?"
-        )
-    return symptom
-
-
-SHAPES = "torch cannot fit the shapes together: what shape must alpha_t have to multiply (B, C, H, W)?"
-
-
-def asked(answer, schedule, x_0, noise, t):
-    """x_t, or None if torch could not broadcast."""
-    try:
-        return ask_tensor(answer, OnlyCurves(schedule), x_0, noise, t, shape=x_0.shape)
-    except Wrong as wrong:
-        if "The size of tensor" in str(wrong) or "the result has shape" in str(wrong):
-            return None
-        raise
-
-
-def jump_with(mix, shape=(-1, 1, 1, 1)):
-    """A wrong jump: mix(alpha_t, sigma_t, x_0, noise)."""
-
-    def jump(schedule, x_0, noise, t):
-        alpha_t, sigma_t = (scale(t).to(x_0.dtype).reshape(shape) for scale in (schedule.alpha, schedule.sigma))
-        return mix(alpha_t, sigma_t, x_0, noise)
-
-    return jump
-
-
-JUMP_MISTAKES = {
-    "variance for the noise": (jump_with(lambda a, s, x, n: a * x + s**2 * n), "variance instead of"),
-    "always float32": (lambda *inputs: one_jump(*inputs).float(), "leaves in float32"),
-    "variances for both": (jump_with(lambda a, s, x, n: a**2 * x + s**2 * n), "And x_0?"),
-    "alpha-bar for the data": (jump_with(lambda a, s, x, n: a**2 * x + s * n), "too faint"),
-    "swapped": (jump_with(lambda a, s, x, n: s * x + a * n), "late none"),
-    "a root too many": (jump_with(lambda a, s, x, n: a**0.5 * x + s**0.5 * n), "root too many"),
-    "noise not scaled": (jump_with(lambda a, s, x, n: a * x + n), "where is sigma_t"),
-    "data not shrunk": (jump_with(lambda a, s, x, n: x + s * n), "where is alpha_t"),
-    "scales that add up to 1": (jump_with(lambda a, s, x, n: a * x + (1 - a) * n), "do their squares"),
-    "sigma from alpha": (jump_with(lambda a, s, x, n: a * x + (1 - a**2) ** 0.5 * n), "straight line of flow matching"),
-    "no reshape": (jump_with(lambda a, s, x, n: a * x + s * n, (-1,)), "what shape must alpha_t have"),
-    "reshape to channels": (jump_with(lambda a, s, x, n: a * x + s * n, (-1, 1, 1)), "cannot fit the shapes"),
-    "first t for all": (
-        lambda schedule, x_0, noise, t: schedule.alpha(t[0]).to(x_0) * x_0 + schedule.sigma(t[0]).to(x_0) * noise,
-        "level of the first one",
-    ),
-    "float64 comes out": (
-        lambda schedule, x_0, noise, t: (
-            schedule.alpha(t).reshape(-1, 1, 1, 1) * x_0 + schedule.sigma(t).reshape(-1, 1, 1, 1) * noise
+        Slip("sigma_t * noise", "noise", "The noise is as strong at every t: where is sigma_t?"),
+        Slip("alpha_t * x_0", "x_0", "The data is as strong at every t: where is alpha_t?"),
+        Slip(
+            "sigma_t * noise",
+            "(1 - alpha_t) * noise",
+            "x_0 is right and the noise is too weak: do the scales add up to 1, or do their squares?",
         ),
-        "leaves in float64",
-    ),
-    "asks for scales": (
-        lambda schedule, x_0, noise, t: schedule.scales(t, like=x_0)[0] * x_0 + noise,
-        "only alpha(t) and sigma(t)",
-    ),
-}
+        Slip(
+            "sigma_t * noise",
+            "(1 - alpha_t**2).sqrt() * noise",
+            "It is right where the squares of the two scales add up to 1, and wrong for the straight line of flow "
+            "matching: do you ask the schedule for its sigma?",
+        ),
+        Slip("alpha_t * x_0 + ", "", "x_0 comes out without a trace: what does your result contain of it?"),
+        Slip(
+            "(t)",
+            "(t[:1])",
+            "Every image comes out at the noise level of the first one: do you use all of t?",
+            every=True,
+        ),
+        Slip(
+            "(t)",
+            "(t.mean())",
+            "Every image comes out at one noise level, that of the mean t: each has its own.",
+            every=True,
+        ),
+        Slip(
+            ".reshape(-1, 1, 1, 1)",
+            "",
+            f"It is right when all images share one t, for as many images as columns; else not. {SHAPES}",
+            every=True,
+        ),
+        Slip(
+            ".reshape(-1, 1, 1, 1)",
+            ".reshape(-1, 1, 1)",
+            f"torch cannot fit the shapes together, since it lines them up from the right. {SHAPES}",
+            every=True,
+        ),
+        Slip(
+            ".to(x_0.dtype)",
+            "",
+            "Every number is right. But x_0 comes in float32 and leaves in float64, which a network will refuse: which "
+            "dtype have alpha(t) and sigma(t)?",
+            every=True,
+        ),
+    ],
+    wrong={
+        "always float32": (lambda *inputs: my_add_noise(*inputs).float(), "the result is float32"),
+        "asks for scales": (
+            lambda schedule, x_0, noise, t: schedule.scales(t, like=x_0)[0] * x_0 + noise,
+            "only alpha(t) and sigma(t)",
+        ),
+        "no reshape, and a slip": (
+            lambda schedule, x_0, noise, t: schedule.alpha(t).to(x_0) * x_0 + schedule.sigma(t).to(x_0) ** 2 * noise,
+            "instead of a standard deviation?",
+        ),
+        "right for one t": (
+            lambda schedule, x_0, noise, t: my_add_noise(schedule, x_0, noise, t.flip(0)),
+            "right when all images share one t",
+        ),
+    },
+    accepted={
+        "view": lambda schedule, x_0, noise, t: (
+            schedule.alpha(t)[:, None, None, None] * x_0 + schedule.sigma(t)[:, None, None, None] * noise
+        ).to(x_0),
+        "one image at a time": lambda schedule, x_0, noise, t: [
+            (schedule.alpha(s) * x + schedule.sigma(s) * n).to(x_0.dtype) for x, n, s in zip(x_0, noise, t)
+        ],
+    },
+    remark="Worth knowing: this line is the same for every schedule in the course, and for flow matching.",
+)
 
 # ---------------------------------------------------------------------------------------------- 01.3 betas and back
 
 
-def cosine_alpha_bar(t, offset=0.008):
+def my_cosine_alpha_bar(t, offset=0.008):
     f = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
     f_0 = math.cos(offset / (1 + offset) * math.pi / 2) ** 2
     return f / f_0
 
 
-def betas_of(alpha_bar):
+def my_betas(alpha_bar):
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
 
-def alpha_bar_of(betas):
+def my_alpha_bar(betas):
     return torch.cat([torch.ones(1, dtype=betas.dtype), (1 - betas).cumprod(0)])
 
 
-def test_cosine(answer):
-    """The three functions one after the other; what is still untouched is named once something is done."""
-    if not isinstance(answer, tuple | list) or len(answer) != 3:
-        raise Wrong(f"Three functions are expected, (cosine, betas, back), and this is {describe(answer)}.")
-    tests = {
-        "my_cosine_alpha_bar": cosine_symptom,
-        "my_betas": betas_symptom,
-        "my_alpha_bar": alpha_bar_symptom,
-    }
-    untouched, done = [], []
-    for (name, test), function in zip(tests.items(), answer):
-        try:
-            symptom = test(function)
-        except Untouched:
-            untouched.append(name)
-            continue
-        except Wrong as wrong:
-            symptom = str(wrong)
-        if symptom:
-            return f"{name}: {symptom}"
-        done.append(name)
-    if not done:
-        raise Untouched
-    if untouched:
-        return f"{', '.join(done)}: right. Still to write: {', '.join(untouched)}."
-    return None
+def times_and_offsets():
+    generator = seeded(1)
+    for n, offset in [(7, 0.008), (4, 0.05), (5, 0.2)]:
+        yield torch.cat([torch.tensor([0.7]), uniform(generator, n, low=0.05, high=0.95)]), offset
 
 
-def cosine_symptom(answer):
-    generator = torch.Generator().manual_seed(1)
-    for shape, offset in [((7,), 0.008), ((4,), 0.05), ((5,), 0.2)]:
-        t = 0.05 + 0.9 * rand(shape, generator)
-        t[0] = 0.7
-        right = cosine_alpha_bar(t, offset)
-        u = (t + offset) / (1 + offset) * math.pi / 2
-        slips = {
-            "it gives 1 at t = 0, but at t = 0.7 it is the root of what is expected: is this alpha_t or alpha-bar_t?": (
-                right**0.5
-            ),
-            "at t = 0 it does not begin at 1: the paper divides f(t) by something.": u.cos() ** 2,
-            "at t = 0 it does not begin at 1, and there is a square missing.": u.cos(),
-            "at t = 1 it has not reached 0: does the offset stretch the whole interval, below the fraction line too?": (
-                ((t + offset) * math.pi / 2).cos() ** 2 / math.cos(offset * math.pi / 2) ** 2
-            ),
-            "it hardly falls: in which unit does cos take its angle, and how much is a quarter turn?": (
-                ((t + offset) / (1 + offset)).cos() ** 2 / math.cos(offset / (1 + offset)) ** 2
-            ),
-            "the offset has no effect.": (t * math.pi / 2).cos() ** 2,
-            "it falls, and rises again after t = 0.5: is the angle at t = 1 a quarter turn?": (
-                (2 * u).cos() ** 2 / math.cos(offset / (1 + offset) * math.pi) ** 2
-            ),
-        }
-        if offset != 0.008:
-            slips["the offset 0.008 is fixed in it; it should be the argument's."] = cosine_alpha_bar(t)
-        result = ask_tensor(answer, t, offset, shape=shape)
-        if symptom := compare(result, right, slips, what="alpha-bar"):
-            return symptom
-    return None
+def falling_curves():
+    generator = seeded(2)
+    for T in (6, 11):
+        yield (my_alpha_bar(uniform(generator, T, low=0.02, high=0.42)),)
+    whole = my_cosine_alpha_bar(torch.linspace(0, 1, 9, dtype=torch.float64)).clamp(min=0)
+    yield hinted("At t = 1 no signal is left. What did the docstring say about the largest beta?", whole)
 
 
-def betas_symptom(answer):
-    generator = torch.Generator().manual_seed(2)
-    chains = [alpha_bar_of(0.02 + 0.4 * rand(T, generator)) for T in (6, 11)]
-    for alpha_bar in [*chains, cosine_alpha_bar(torch.linspace(0, 1, 9, dtype=torch.float64)).clamp(min=0)]:
-        before, after = alpha_bar[:-1], alpha_bar[1:]
-        right = betas_of(alpha_bar)
-        result = ask(answer, alpha_bar)
-        if isinstance(result, torch.Tensor) and result.shape != right.shape:
-            return (
-                f"from {len(alpha_bar)} values of alpha-bar, the first of them 1, come {len(right)} steps; "
-                f"your result has shape {tuple(result.shape)}: how many gaps are between {len(alpha_bar)} values?"
-            )
-        if after[-1] < 1e-9 and isinstance(result, torch.Tensor) and close_without_last(result, right):
-            return (
-                f"all betas are right but the last one, {float(result[-1]):.4f}: at t = 1 no signal is left. "
-                "What did the docstring say about the largest beta?"
-            )
-        slips = {
-            "the betas come out negative: which of the two alpha-bars is the larger?": 1 - before / after,
-            "your betas sum to 1 minus the last alpha-bar. But a step multiplies: is a difference what it takes?": (
-                before - after
-            ),
-            "they never fall: is this the variance that one step adds, or what all steps up to here have added?": (
-                1 - after
-            ),
-            "each is about half of what is expected: alpha-bar is a product of 1 - beta, is there a root too many?": (
-                1 - (after / before).sqrt()
-            ),
-            "each is 1 minus what is expected: is this the share that goes or the share that stays?": after / before,
-            "each is the root of what is expected: a standard deviation?": (1 - after / before).sqrt(),
-        }
-        result = ask_tensor(lambda _: result, alpha_bar, shape=right.shape)  # noqa: B023
-        if symptom := compare(result, right, slips, what="betas"):
-            return symptom
-    return None
-
-
-def close_without_last(result, right):
-    return compare(result[:-1], right[:-1]) is None and compare(result[-1], right[-1], tolerance=1e-6) is not None
-
-
-def alpha_bar_symptom(answer):
-    generator = torch.Generator().manual_seed(3)
+def chains():
+    generator = seeded(3)
     for T in (5, 12):
-        betas = 0.02 + 0.4 * rand(T, generator)
-        right = alpha_bar_of(betas)
-        result = ask_tensor(answer, betas)
-        one = torch.ones(1, dtype=betas.dtype)
-        slips = {
-            "the product is right, and the value before the first step is missing: what is alpha-bar_0?": (right[1:]),
-            "it is right, one place too late: after step 1, is beta_1 in the product?": torch.cat([one, right[:-1]]),
-            "it falls below 0: do the shares that remain add or multiply?": torch.cat([one, 1 - betas.cumsum(0)]),
-            "it falls to 0 within a few steps: is beta what a step keeps?": torch.cat([one, betas.cumprod(0)]),
-            "each is the root of what is expected: is this alpha_t or alpha-bar?": right**0.5,
-            "these are the shares that each step keeps; alpha-bar keeps account of all steps so far.": (
-                torch.cat([one, 1 - betas])
-            ),
-        }
-        if symptom := compare(result, right, slips, what="alpha-bar"):
-            return symptom
-    return None
+        yield (uniform(generator, T, low=0.02, high=0.42),)
 
 
-COSINE_MISTAKES = {
-    "square forgotten": ((lambda t, offset: cosine_alpha_bar(t, offset) ** 0.5, betas_of, alpha_bar_of), "alpha_t or"),
-    "f(0) forgotten": (
-        (lambda t, offset: ((t + offset) / (1 + offset) * math.pi / 2).cos() ** 2, betas_of, alpha_bar_of),
-        "does not begin at 1",
-    ),
-    "offset only above": (
-        (
-            lambda t, offset: ((t + offset) * math.pi / 2).cos() ** 2 / math.cos(offset * math.pi / 2) ** 2,
-            betas_of,
-            alpha_bar_of,
+COSINE = declare(
+    my_cosine_alpha_bar,
+    probes=times_and_offsets,
+    what="alpha-bar",
+    slips=[
+        Slip(
+            " ** 2",
+            "",
+            "it gives 1 at t = 0, but at t = 0.7 it is the root of what is expected: is this alpha_t or alpha-bar_t?",
+            every=True,
         ),
-        "below the fraction line",
-    ),
-    "half turn": (
-        (
-            lambda t, offset: (
-                ((t + offset) / (1 + offset) * math.pi).cos() ** 2 / math.cos(offset / (1 + offset) * math.pi) ** 2
-            ),
-            betas_of,
-            alpha_bar_of,
+        Slip(" / f_0", "", "at t = 0 it does not begin at 1: the paper divides f(t) by something."),
+        Slip("f / f_0", "f.sqrt()", "at t = 0 it does not begin at 1, and there is a square missing."),
+        Slip(
+            " / (1 + offset)",
+            "",
+            "at t = 1 it has not reached 0: does the offset stretch the whole interval, below the fraction line too?",
+            every=True,
         ),
-        "rises again",
-    ),
-    "offset fixed": ((lambda t, offset: cosine_alpha_bar(t), betas_of, alpha_bar_of), "0.008 is fixed"),
-    "ratio upside down": ((cosine_alpha_bar, lambda a: 1 - a[:-1] / a[1:], alpha_bar_of), "negative"),
-    "difference for ratio": ((cosine_alpha_bar, lambda a: a[:-1] - a[1:], alpha_bar_of), "a step multiplies"),
-    "total for step": ((cosine_alpha_bar, lambda a: 1 - a[1:], alpha_bar_of), "up to here"),
-    "root of the ratio": ((cosine_alpha_bar, lambda a: 1 - (a[1:] / a[:-1]).sqrt(), alpha_bar_of), "root too many"),
-    "not capped": ((cosine_alpha_bar, lambda a: 1 - a[1:] / a[:-1], alpha_bar_of), "all betas are right but the last"),
-    "one beta too many": (
-        (cosine_alpha_bar, lambda a: torch.cat([a[:1], betas_of(a)]), alpha_bar_of),
-        "how many gaps",
-    ),
-    "no leading 1": ((cosine_alpha_bar, betas_of, lambda b: (1 - b).cumprod(0)), "what is alpha-bar_0"),
-    "shifted by one": (
-        (cosine_alpha_bar, betas_of, lambda b: torch.cat([torch.ones(1).to(b), alpha_bar_of(b)[:-1]])),
-        "one place too late",
-    ),
-    "sum for product": (
-        (cosine_alpha_bar, betas_of, lambda b: torch.cat([torch.ones(1).to(b), 1 - b.cumsum(0)])),
-        "add or multiply",
-    ),
-    "only one of three": ((cosine_alpha_bar, lambda alpha_bar: ..., lambda betas: ...), "Still to write: my_betas"),
-}
+        Slip(
+            " * math.pi / 2",
+            "",
+            "it hardly falls: in which unit does cos take its angle, and how much is a quarter turn?",
+            every=True,
+        ),
+        Slip("f / f_0", "torch.cos(t * math.pi / 2) ** 2", "the offset has no effect."),
+        Slip(
+            "math.pi / 2",
+            "math.pi",
+            "it falls, and rises again after t = 0.5: is the angle at t = 1 a quarter turn?",
+            every=True,
+        ),
+        Slip(
+            "    f = ",
+            "    offset = 0.008\n    f = ",
+            "the offset 0.008 is fixed in it; it should be the argument's.",
+        ),
+    ],
+)
+
+BETAS = declare(
+    my_betas,
+    probes=falling_curves,
+    what="betas",
+    shape="From the T + 1 values of alpha-bar, the first of them 1, come T steps: how many gaps are between them?",
+    slips=[
+        Slip(
+            "alpha_bar[1:] / alpha_bar[:-1]",
+            "alpha_bar[:-1] / alpha_bar[1:]",
+            "the betas come out negative: which of the two alpha-bars is the larger?",
+        ),
+        Slip(
+            "1 - alpha_bar[1:] / alpha_bar[:-1]",
+            "alpha_bar[:-1] - alpha_bar[1:]",
+            "your betas sum to 1 minus the last alpha-bar. But a step multiplies: is a difference what it takes?",
+        ),
+        Slip(
+            " / alpha_bar[:-1]",
+            "",
+            "they never fall: is this the variance that one step adds, or what all steps up to here have added?",
+        ),
+        Slip(
+            "alpha_bar[1:] / alpha_bar[:-1]",
+            "(alpha_bar[1:] / alpha_bar[:-1]).sqrt()",
+            "each is about half of what is expected: alpha-bar is a product of 1 - beta, is there a root too many?",
+        ),
+        Slip("1 - ", "", "each is 1 minus what is expected: is this the share that goes or the share that stays?"),
+        Slip(".clamp(", ".sqrt().clamp(", "each is the root of what is expected: a standard deviation?"),
+        Slip(
+            ".clamp(max=0.999)",
+            "",
+            "all betas are right but the last one, 1: at t = 1 no signal is left. What did the docstring say about the "
+            "largest beta?",
+        ),
+    ],
+    wrong={
+        "one beta too many": (lambda alpha_bar: torch.cat([alpha_bar[:1], my_betas(alpha_bar)]), "how many gaps"),
+        "another cap": (lambda alpha_bar: my_betas(alpha_bar).clamp(max=0.98), "about the largest beta"),
+    },
+    accepted={"plain numbers": lambda a: [min(1 - float(v / u), 0.999) for u, v in zip(a[:-1], a[1:])]},
+)
+
+ALPHA_BAR = declare(
+    my_alpha_bar,
+    probes=chains,
+    what="alpha-bar",
+    slips=[
+        Slip(
+            "torch.cat([torch.ones(1, dtype=betas.dtype), (1 - betas).cumprod(0)])",
+            "(1 - betas).cumprod(0)",
+            "the product is right, and the value before the first step is missing: what is alpha-bar_0?",
+        ),
+        Slip(
+            "ones(1, dtype=betas.dtype), (1 - betas)",
+            "ones(2, dtype=betas.dtype), (1 - betas[:-1])",
+            "it is right, one place too late: after step 1, is beta_1 in the product?",
+        ),
+        Slip(
+            "(1 - betas).cumprod(0)",
+            "1 - betas.cumsum(0)",
+            "it falls below 0: do the shares that remain add or multiply?",
+        ),
+        Slip("(1 - betas)", "betas", "it falls to 0 within a few steps: is beta what a step keeps?"),
+        Slip(
+            ".cumprod(0)", ".cumprod(0).sqrt()", "each is the root of what is expected: is this alpha_t or alpha-bar?"
+        ),
+        Slip(
+            ".cumprod(0)", "", "these are the shares that each step keeps; alpha-bar keeps account of all steps so far."
+        ),
+    ],
+    accepted={"an array": lambda betas: torch.cat([betas.new_ones(1), (1 - betas).cumprod(0)]).numpy()},
+)
 
 # ---------------------------------------------------------------------------------------------- 01.4 how long a chain
 
 
-def smallest_T(first, last, limit):
-    T = 1
-    while end_snr(first, last, T) >= limit:
+def my_smallest_T(first, last, limit):
+    T = 0
+    snr = math.inf
+    while snr >= limit:
         T += 1
+        alpha_bar = (1 - torch.linspace(first, last, T, dtype=torch.float64)).prod()
+        snr = alpha_bar / (1 - alpha_bar)
     return T
 
 
-def end_alpha_bar(first, last, T):
-    return float((1 - torch.linspace(first, last, T, dtype=torch.float64)).prod())
+def chain_ends():
+    yield from [(0.002, 0.09, 0.4), (0.004, 0.05, 0.05), (1e-4, 0.02, 0.01)]
 
 
-def end_snr(first, last, T):
-    alpha_bar = end_alpha_bar(first, last, T)
-    return alpha_bar / (1 - alpha_bar)
+def snr_there(inputs, T):
+    """What is said of a number of steps that no slip explains."""
+    if T < 1:
+        return "A chain has at least one step."
+    first, last, limit = inputs
+    alpha_bar = float((1 - torch.linspace(first, last, int(T), dtype=torch.float64)).prod())
+    snr = alpha_bar / (1 - alpha_bar)
+    return f"The SNR there is {snr:.2g}" + (
+        "; a shorter chain is below the limit too." if snr < limit else ", which is not below the limit."
+    )
 
 
-def first_T(condition):
-    return next((T for T in range(1, 3000) if condition(T)), 3000)
-
-
-def test_smallest_T(answer):
-    for first, last, limit in [(0.002, 0.09, 0.4), (0.004, 0.05, 0.05), (1e-4, 0.02, 0.01)]:
-        T = ask(answer, first, last, limit)
-        if isinstance(T, torch.Tensor | np.generic | np.ndarray) and torch.as_tensor(T).numel() == 1:
-            T = T.item()
-        if isinstance(T, bool) or not isinstance(T, int | float) or T != int(T):
-            return f"A whole number of steps is expected, and this is {describe(T)}."
-        T, right = int(T), smallest_T(first, last, limit)
-        if T == right:
-            continue
-        begin = f"For betas from {first:g} to {last:g} and a limit of {limit:g} you say T = {T}. "
-        if T < 1:
-            return begin + "A chain has at least one step."
-        full = 1 - (1 - torch.linspace(first, last, 1000, dtype=torch.float64)).cumprod(0)
-        slips = {
-            first_T(lambda T: end_alpha_bar(first, last, T) < limit): (  # noqa: B023
-                "That is where alpha-bar itself falls below the limit: what is the SNR divided by?"
-            ),
-            first_T(lambda T: end_snr(first, last, T) ** 0.5 < limit): (  # noqa: B023
-                "That is where alpha / sigma falls below the limit: is the SNR a ratio of scales or of variances?"
-            ),
-            right - 1: f"The SNR there is {end_snr(first, last, T):.4g}: count the steps again, does 1 come first?",
-            int(((1 - full) / full < limit).long().argmax()) + 1: (
-                "That is the step of DDPM's thousand at which the SNR falls below the limit. But a chain of that "
-                "length reaches the last beta at its own end: do its betas rise as slowly?"
-            ),
-            first_T(lambda T: 1 - (last + first) / 2 * T < limit): (  # noqa: B023
-                "That is where 1 minus the sum of the betas falls below the limit: do shares add or multiply?"
-            ),
-        }
-        if T in slips:
-            return begin + slips[T]
-        if T > right:
-            return begin + f"The SNR there is {end_snr(first, last, T):.2g}; a shorter chain is below the limit too."
-        return begin + f"The SNR there is {end_snr(first, last, T):.2g}, which is not below the limit."
-    return None
-
-
-LENGTH_MISTAKES = {
-    "alpha-bar for SNR": (
-        lambda first, last, limit: first_T(lambda T: end_alpha_bar(first, last, T) < limit),
-        "what is the SNR divided by",
-    ),
-    "root of the SNR": (
-        lambda first, last, limit: first_T(lambda T: end_snr(first, last, T) ** 0.5 < limit),
-        "scales or of variances",
-    ),
-    "one too few": (lambda first, last, limit: smallest_T(first, last, limit) - 1, "count the steps again"),
-    "one too many": (lambda first, last, limit: smallest_T(first, last, limit) + 1, "a shorter chain"),
-    "cut from a chain of 1000": (
-        lambda first, last, limit: (
-            1
-            + int(
-                sum(
-                    a / (1 - a) >= limit
-                    for a in (1 - torch.linspace(first, last, 1000, dtype=torch.float64)).cumprod(0).tolist()
-                )
-            )
+LENGTH = declare(
+    my_smallest_T,
+    probes=chain_ends,
+    what="the number of steps",
+    otherwise=snr_there,
+    slips=[
+        Slip(
+            "alpha_bar / (1 - alpha_bar)",
+            "alpha_bar",
+            "That is where alpha-bar itself falls below the limit: what is the SNR divided by?",
         ),
-        "DDPM's thousand",
-    ),
-    "always DDPM's answer": (lambda first, last, limit: smallest_T(1e-4, 0.02, 0.01), "a shorter chain"),
-    "not a whole number": (lambda first, last, limit: 456.5, "A whole number"),
-}
+        Slip(
+            "alpha_bar / (1 - alpha_bar)",
+            "(alpha_bar / (1 - alpha_bar)).sqrt()",
+            "That is where alpha / sigma falls below the limit: is the SNR a ratio of scales or of variances?",
+        ),
+        Slip(
+            "return T",
+            "return T - 1",
+            "The SNR there is not yet below the limit: count the steps again, does 1 come first?",
+        ),
+        Slip("return T", "return T + 1", "A shorter chain, by one step, is below the limit too."),
+        Slip(
+            "T, dtype=torch.float64)",
+            "1000, dtype=torch.float64)[:T]",
+            "That is the step of DDPM's thousand at which the SNR falls below the limit. But a chain of that length "
+            "reaches the last beta at its own end: do its betas rise as slowly?",
+        ),
+        Slip(
+            "(1 - torch.linspace(first, last, T, dtype=torch.float64)).prod()",
+            "1 - torch.linspace(first, last, T, dtype=torch.float64).sum()",
+            "That is where 1 minus the sum of the betas stands for alpha-bar: do shares add or multiply?",
+        ),
+        Slip(
+            "    T = 0",
+            "    first, last, limit = 1e-4, 0.02, 0.01\n    T = 0",
+            "That is right for DDPM's two variances and the limit 0.01; here a shorter chain is below the limit too: "
+            "do you use all three arguments?",
+        ),
+    ],
+    wrong={
+        "not a whole number": (lambda first, last, limit: 456.5, "A whole number"),
+        "far too many": (lambda first, last, limit: 900, "a shorter chain"),
+        "no chain at all": (lambda first, last, limit: 0, "at least one step"),
+    },
+    accepted={
+        "a whole float": lambda first, last, limit: float(my_smallest_T(first, last, limit)),
+        "a tensor of one number": lambda first, last, limit: torch.tensor([my_smallest_T(first, last, limit)]),
+    },
+    remark="Worth knowing: what counts is about T times the mean beta, so betas and T are chosen together.",
+)
 
 # ---------------------------------------------------------------------------------------------- 01.5 museum
 
@@ -602,83 +511,44 @@ SIGNS = {
     "0..255": "then the background would be grey, not black, from the beginning, and the digits outshine all noise",
     "shifted": "then every picture would be one step of a thousand too late, and no eye could tell",
 }
-BUGS = {"A": "shared", "B": "root", "C": "0..255"}
-MUSEUM_TIMES = (0.05, 0.3, 0.6, 1.0)
+my_bugs = {"A": "shared", "B": "root", "C": "0..255"}
 
 
-def museum(n=16):
-    """The right pictures and those of three bugs: DDPM's forward process on n digits at the times MUSEUM_TIMES.
-
-    Returns:
-        dict: "right", "A", "B", "C" -> (4, n, 1, 28, 28), one batch for each time.
-    """
-    x_0 = digits()[0][3 : 3 + n]
-    generator = torch.Generator().manual_seed(5)
-    schedule, betas = Betas.linear(), torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-    pictures = {"right": [], "A": [], "B": [], "C": []}
-    for t in MUSEUM_TIMES:
-        noise = torch.randn(x_0.shape, generator=generator)
-        steps = betas[: round(1000 * t)]
-        still = (1 - steps).flip(0).cumprod(0).flip(0) / (1 - steps)  # what the later steps leave of its noise
-        alpha_t, noise_scale = float(schedule.alpha(t)), float((steps**2 * still).sum() ** 0.5)
-        pictures["right"].append(add_noise(schedule, x_0, noise, t))
-        pictures["A"].append(add_noise(schedule, x_0, noise[:1].expand_as(x_0), t))
-        pictures["B"].append(alpha_t * x_0 + noise_scale * noise)
-        pictures["C"].append(alpha_t * (x_0 + 1) * 127.5 + float(schedule.sigma(t)) * noise)
-    return {name: torch.stack(rows) for name, rows in pictures.items()}
-
-
-def test_museum(answer):
-    if not isinstance(answer, dict) or set(answer) != set(BUGS):
-        raise Wrong('A dict with a bug for each of "A", "B" and "C" is expected.')
-    if all(bug is ... for bug in answer.values()):
-        raise Untouched
-    for letter, bug in answer.items():
-        if bug is not ... and bug not in list(SIGNS):
-            return f"Picture {letter}: {bug!r} is not one of {', '.join(SIGNS)}."
-    for letter, bug in answer.items():
-        if bug is not ... and bug != BUGS[letter]:
-            return f"Picture {letter}, {bug!r}: {SIGNS[bug]}. Is that what you see?"
-    if remaining := [letter for letter, bug in answer.items() if bug is ...]:
-        return f"What you have found is right. Still open: {', '.join(remaining)}."
-    return None
+def look_at_picture(letter, bug):
+    return "" if bug is ... else f"Picture {letter}, {bug!r}: {SIGNS[bug]}. Is that what you see?"
 
 
 EXERCISES = {
-    "01.1": Exercise(
-        test=test_noising_step,
-        solution=noising_step,
-        mistakes=STEP_MISTAKES,
+    "01.1": declare(
+        my_noising_step,
+        judge=judge_step,
+        slips=STEP_SLIPS,
         remark="Worth knowing: beta is a variance in every paper, and only its root ever multiplies noise.",
     ),
-    "01.2": Exercise(
-        test=test_one_jump,
-        solution=one_jump,
-        mistakes=JUMP_MISTAKES,
-        remark="Worth knowing: this line is the same for every schedule in the course, and for flow matching.",
-    ),
-    "01.3": Exercise(
-        test=test_cosine,
-        solution=(cosine_alpha_bar, betas_of, alpha_bar_of),
-        mistakes=COSINE_MISTAKES,
+    "01.2": ONE_JUMP,
+    "01.3": together(
+        COSINE,
+        BETAS,
+        ALPHA_BAR,
+        wrong={
+            "only one of three": ((my_cosine_alpha_bar, lambda alpha_bar: ..., lambda betas: ...), "write: my_betas"),
+            "one function": (my_betas, "3 functions are expected"),
+        },
         remark="Worth knowing: any curve that falls from 1 is a chain of betas, and every chain is such a curve.",
     ),
-    "01.4": Exercise(
-        test=test_smallest_T,
-        solution=smallest_T,
-        mistakes=LENGTH_MISTAKES,
-        remark="Worth knowing: what counts is about T times the mean beta, so betas and T are chosen together.",
-    ),
-    "01.5": Exercise(
-        test=test_museum,
-        solution=BUGS,
-        mistakes={
-            "A is root": ({"A": "root", "B": "root", "C": "0..255"}, "almost flat grey"),
-            "B is uniform": ({"A": "shared", "B": "uniform", "C": "0..255"}, "brighter"),
-            "C does not shrink": ({"A": "shared", "B": "root", "C": "no shrinking"}, "full contrast"),
-            "C is shifted": ({"A": "shared", "B": "root", "C": "shifted"}, "no eye"),
-            "a word that is no bug": ({"A": "shard", "B": ..., "C": ...}, "is not one of"),
-            "one found": ({"A": "shared", "B": ..., "C": ...}, "Still open: B, C"),
+    "01.4": LENGTH,
+    "01.5": choose(
+        my_bugs,
+        among=list(SIGNS),
+        look=look_at_picture,
+        what="a bug",
+        wrong={
+            "A is root": (my_bugs | {"A": "root"}, "almost flat grey"),
+            "B is uniform": (my_bugs | {"B": "uniform"}, "brighter"),
+            "C does not shrink": (my_bugs | {"C": "no shrinking"}, "full contrast"),
+            "C is shifted": (my_bugs | {"C": "shifted"}, "no eye"),
+            "a word that is no bug": ({"A": "shard", "B": ..., "C": ...}, "A is 'shard'; expected a bug: root"),
+            "one found": ({"A": "shared", "B": ..., "C": ...}, "1 of 3 found. Still open: B, C"),
         },
         remark="Worth knowing: none of the three stops with an error. Pictures and statistics are the only witnesses.",
     ),

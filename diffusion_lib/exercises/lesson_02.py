@@ -1,4 +1,4 @@
-"""Exercises of lesson 02: Tweedie's formula, the coats, the weight of a step in the bound, the floor of the loss."""
+"""Exercises of lesson 02: Tweedie's formula, parameterisations, the weight of a step in the bound, the loss's floor."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from ..denoisers import exact_mixture
 from ..forward import add_noise
 from ..schedules import Betas, Cosine, Linear
-from . import Exercise, Unfinished, Wrong, ask, ask_tensor, compare, describe
+from .engine import Exercise, Unfinished, Wrong, ask, ask_tensor, compare, describe
 
 # What the tests draw with; their seed is fresh, so that no answer can know the numbers
 
@@ -113,7 +113,7 @@ def test_tweedie(answer):
 # 02.2
 
 
-def undress(noise, v, score, flow, x_t, alpha_t, sigma_t):
+def conversions(noise, v, score, flow, x_t, alpha_t, sigma_t):
     from_noise = (x_t - sigma_t * noise) / alpha_t
     from_v = (alpha_t * x_t - sigma_t * v) / (alpha_t**2 + sigma_t**2)
     from_score = (x_t + sigma_t**2 * score) / alpha_t
@@ -121,11 +121,11 @@ def undress(noise, v, score, flow, x_t, alpha_t, sigma_t):
     return from_noise, from_v, from_score, from_flow
 
 
-def wrong_coat(place, wrong):
+def wrong_conversion(place, wrong):
     """The solution with one of its four results replaced by wrong(noise, v, score, flow, x_t, alpha_t, sigma_t)."""
 
     def answer(*inputs):
-        results = list(undress(*inputs))
+        results = list(conversions(*inputs))
         results[place] = wrong(*inputs)
         return tuple(results)
 
@@ -133,7 +133,7 @@ def wrong_coat(place, wrong):
 
 
 # place in the result, words, the wrong value; f for flow, a and s for alpha_t and sigma_t
-COAT_SLIPS = {
+CONVERSION_SLIPS = {
     "noise not enlarged": (
         0,
         "From noise: your result is alpha_t times x_0; what is left to undo when the noise is gone?",
@@ -180,14 +180,14 @@ COAT_SLIPS = {
 }
 
 
-def test_undress(answer):
-    coats = ["noise", "v", "score", "flow"]
+def test_conversions(answer):
+    names = ["noise", "v", "score", "flow"]
     for schedule, shape in [(Cosine(), (6, 3)), (Linear(), (5, 2)), (Betas.linear(), (4, 4))]:
         x_0, noise, t = random_batch(*shape)
         alpha_t, sigma_t = schedule.scales(t, like=x_0)
         x_t = alpha_t * x_0 + sigma_t * noise
-        # Four different estimates of x_0, so that no coat can borrow from another.
-        guesses = [x_0 + torch.randn_like(x_0) for _ in coats]
+        # Four different estimates of x_0, so that none can borrow from another.
+        guesses = [x_0 + torch.randn_like(x_0) for _ in names]
         e = [(x_t - alpha_t * guess) / sigma_t for guess in guesses]
         inputs = (
             e[0],
@@ -204,19 +204,19 @@ def test_undress(answer):
             results, unfinished = error.results, error
         if not isinstance(results, tuple) or len(results) != 4:
             raise Wrong("Four results are expected, with commas: x_0 from noise, from v, from score and from flow.")
-        for place, (coat, got) in enumerate(zip(coats, results)):
+        for place, (name, got) in enumerate(zip(names, results)):
             if got is ...:
                 continue
             if got is None:
-                return f"x_0 from {coat} is None: a tensor is expected."
+                return f"x_0 from {name} is None: a tensor is expected."
             got = ask_tensor(lambda got=got: got, shape=x_0.shape)
-            slips = {words: value(*inputs) for where, words, value in COAT_SLIPS.values() if where == place}
+            slips = {words: value(*inputs) for where, words, value in CONVERSION_SLIPS.values() if where == place}
             slips |= {
-                f"In the place of {coat} stands the x_0 that {other} gives: look at the order of the four.": guess
-                for other, guess in zip(coats, guesses)
-                if other != coat
+                f"In the place of {name} stands the x_0 that {other} gives: look at the order of the four.": guess
+                for other, guess in zip(names, guesses)
+                if other != name
             }
-            words = f"x_0 from {coat} alone (with x_t; here the four coats do not agree)"
+            words = f"x_0 from {name} alone (with x_t; here the four do not agree)"
             symptom = compare(got, guesses[place], slips, what=words)
             if symptom:
                 return symptom
@@ -331,8 +331,8 @@ def floor_absolute(denoiser, schedule, x_0, noise, t):
 
 FLOOR_SLIPS = {
     floor_of_x_0: (
-        "This is the mean squared error of x_0, the right idea in another coat: which noise does the denoiser "
-        "believe in?"
+        "This is the mean squared error of x_0, the right idea in another parameterisation: which noise does the "
+        "denoiser believe in?"
     ),
     floor_of_clean: "It is as if the denoiser had seen the clean x_0: what does a denoiser get to see?",
     floor_not_shrunk: (
@@ -374,16 +374,19 @@ EXERCISES = {
         remark="Worth knowing: it works both ways, so a network that denoises has learned the slope of log q(x_t).",
     ),
     "02.2": Exercise(
-        test=test_undress,
-        solution=undress,
-        mistakes={name: (wrong_coat(place, value), words[:40]) for name, (place, words, value) in COAT_SLIPS.items()}
+        test=test_conversions,
+        solution=conversions,
+        mistakes={
+            name: (wrong_conversion(place, value), words[:40])
+            for name, (place, words, value) in CONVERSION_SLIPS.items()
+        }
         | {
-            "all from the noise": (lambda *inputs: (undress(*inputs)[0],) * 4, "In the place of v stands"),
+            "all from the noise": (lambda *inputs: (conversions(*inputs)[0],) * 4, "In the place of v stands"),
             "v by way of the noise": (
-                wrong_coat(1, lambda noise, v, score, f, x_t, a, s: (a * noise - v) / s),
+                wrong_conversion(1, lambda noise, v, score, f, x_t, a, s: (a * noise - v) / s),
                 "x_0 from v alone",
             ),
-            "another order": (lambda *inputs: undress(*inputs)[::-1], "look at the order of the four"),
+            "another order": (lambda *inputs: conversions(*inputs)[::-1], "look at the order of the four"),
         },
         remark="Worth knowing: v can be solved even where alpha_t is 0, where the noise says nothing about x_0.",
     ),
@@ -404,7 +407,7 @@ EXERCISES = {
         test=test_floor,
         solution=floor,
         mistakes={
-            "error of x_0": (floor_of_x_0, "in another coat"),
+            "error of x_0": (floor_of_x_0, "in another parameterisation"),
             "clean input": (floor_of_clean, "get to see"),
             "x_0 not shrunk": (floor_not_shrunk, "at full size"),
             "sum over coordinates": (floor_summed, "a sum or a mean"),

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..networks import ResBlock, count_parameters
 from ..schedules import Cosine, Linear
-from . import Exercise, Wrong, ask, ask_tensor, compare
+from .engine import Exercise, Wrong, ask, ask_tensor, compare, normal, uniform
 
 
 def fresh_generator():
@@ -17,16 +17,6 @@ def fresh_generator():
     generator = torch.Generator()
     generator.seed()
     return generator
-
-
-def uniform(generator, *shape, low=0.0, high=1.0):
-    """Random float64 numbers between low and high."""
-    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
-
-
-def normal(generator, *shape):
-    """Random float64 numbers, standard normal."""
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 # 03.1

@@ -1,22 +1,15 @@
-"""Exercises of lesson 04: shares of an average, weight of the loss, runs that do not learn, order of the data.
-
-`broken_run` makes the runs of exercise 04.3. It says which fault each letter has: read it afterwards.
-"""
-
-from functools import partial
+"""Exercises of lesson 04: shares of an average, weight of the loss, runs that do not learn, order of the data."""
 
 import torch
 from torch import nn
 
-from .. import data
-from ..denoisers import Denoiser, even_times
-from ..forward import add_noise, noise_like
+from ..denoisers import Denoiser
 from ..networks import MLP
-from ..samplers import ddim, last, start_noise, time_grid
 from ..schedules import Cosine
 from ..targets import V
-from ..training import EMA, make_optimizers, train
-from . import Exercise, Untouched, ask, ask_tensor, compare
+from ..training import EMA
+from .engine import Exercise, Untouched, ask, ask_tensor, compare
+from .material import FAULTS
 
 # 04.1: which share each step's weights have in the average
 
@@ -204,12 +197,6 @@ def try_min_snr_loss(answer):
 
 # 04.3: four runs that do not learn
 
-FAULTS = {
-    "A": "labels shuffled",
-    "B": "time not given",
-    "C": "learning rate too high",
-    "D": "target made of other noise",
-}
 CANDIDATES = [*FAULTS.values(), "data not scaled", "gradients never zeroed"]
 EVIDENCE = {
     "A": "Look at A's points: the noise is gone and nothing is far out; does a colour stay together?",
@@ -219,46 +206,6 @@ EVIDENCE = {
     "D": "Look at D: its curve is calm, and its points are still the noise they began as. What can the network tell "
     "about the noise in its input?",
 }
-
-
-def broken_run(letter, steps=300):
-    """A short training run on eight Gaussians, with the fault of that letter; any other letter gives a healthy run.
-
-    Returns:
-        losses (list), samples (400, 2), and the labels (400,) they were asked to have.
-    """
-    fault = FAULTS.get(letter, "none")
-    generator = torch.Generator().manual_seed(4)
-    x_0, label = data.eight_gaussians(4096, generator)
-    if fault == "labels shuffled":
-        label = label[torch.randperm(len(label), generator=generator)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = MLP(features=2, width=64, depth=3, labels=8)
-    if fault == "time not given":
-        with_time = network.forward
-        network.forward = lambda x_t, t, label=None: with_time(x_t, torch.full_like(t, 0.5), label)
-    model = Denoiser(network, Cosine(), V)
-    optimizers = make_optimizers(model, learning_rate=0.1 if fault == "learning rate too high" else 5e-3, muon_rate=0)
-
-    def loss_fn(model, batch, generator):
-        points, asked = batch
-        t, noise = even_times(len(points), generator), noise_like(points, generator)
-        if fault != "target made of other noise":
-            return model.loss(points, t, noise, label=asked)
-        x_t = add_noise(model.schedule, points, noise_like(points, generator), t)
-        wanted = model.target.mix(points, noise, *model.schedule.scales(t, like=points))
-        return ((model.network(x_t, t.float(), label=asked) - wanted) ** 2).mean(1)
-
-    losses = []
-    try:
-        for progress in train(model, data.Batches(x_0, label, 128), loss_fn, steps, optimizers=optimizers):
-            losses.append(progress.loss)
-    except FloatingPointError:  # what too high a rate may end in
-        pass
-    asked = torch.arange(400) % 8
-    noise = start_noise(model.schedule, (400, 2), torch.Generator().manual_seed(1))
-    return losses, last(ddim(partial(model, label=asked), model.schedule, noise, time_grid(20))), asked
 
 
 def try_faults(answer):

@@ -10,7 +10,7 @@ from ..denoisers import exact_mixture
 from ..forward import noise_like
 from ..samplers import Step, ddim, ddpm, last, time_grid
 from ..schedules import Betas, Cosine, Linear
-from . import Exercise, Wrong, ask, ask_tensor, close, compare, describe
+from .engine import Exercise, Wrong, ask, ask_tensor, close, compare, describe
 
 # ---------------------------------------------------------------------------------------------- 06.1 one step of DDIM
 
@@ -18,7 +18,7 @@ from . import Exercise, Wrong, ask, ask_tensor, close, compare, describe
 def ddim_step(schedule, x_0, x_t, t, s, eta, noise):
     alpha_t, sigma_t = schedule.scales(t, like=x_t)
     alpha_s, sigma_s = schedule.scales(s, like=x_t)
-    std = eta * sigma_s * schedule.fresh(t, s, like=x_t).sqrt()
+    std = eta * sigma_s * schedule.fresh_share(t, s, like=x_t).sqrt()
     seen = (x_t - alpha_t * x_0) / sigma_t
     return alpha_s * x_0 + (sigma_s**2 - std**2).sqrt() * seen + std * noise
 
@@ -29,7 +29,7 @@ def step_with(slip=""):
     def my_ddim_step(schedule, x_0, x_t, t, s, eta, noise):
         alpha_t, sigma_t = schedule.scales(t, like=x_t)
         alpha_s, sigma_s = schedule.scales(s, like=x_t)
-        fresh = schedule.fresh(t, s, like=x_t)
+        fresh = schedule.fresh_share(t, s, like=x_t)
         std = eta * sigma_s * fresh.sqrt()
         if slip == "std from a variance":
             std = eta * sigma_s * fresh
@@ -63,7 +63,7 @@ class FlatScales:
     def scales(self, t, like):
         return self.schedule.alpha(t), self.schedule.sigma(t)
 
-    def fresh(self, t, s, like):
+    def fresh_share(self, t, s, like):
         return 1 - torch.exp(self.schedule.log_snr(t) - self.schedule.log_snr(s))
 
 
@@ -75,7 +75,7 @@ STEP_SYMPTOMS = {
     "std not squared in the direction": "The noise that is seen and the fresh noise do not add up to a variance of "
     "{variance:.2f}: what is subtracted from sigma_s^2, a variance or a standard deviation?",
     "std from a variance": "Your fresh noise is too weak, and right only where the whole variance is fresh: "
-    "schedule.fresh is a share of a variance, and what do you multiply noise by?",
+    "schedule.fresh_share is a share of a variance, and what do you multiply noise by?",
     "std at t": "Your fresh noise has the size that belongs to x_t. With eta = 1 it should be the posterior's: "
     "at which of the two times is the sigma in its standard deviation taken?",
     "seen noise not scaled": "What you take for the noise in x_t has standard deviation sigma_t, and noise has 1: "
@@ -205,9 +205,8 @@ def test_both_ends(answer):
     ]
     for seed in (3, 4):
         denoiser, schedule, x_t = small_problem(seed, D=seed)
-        verdicts = [ask(answer, ddim, denoiser, schedule, x_t)]
-        verdicts += [ask(answer, planted(step), denoiser, schedule, x_t) for step, _ in bad]
-        for value in verdicts:
+        for sampler, symptom in [(ddim, good), *((planted(step), words) for step, words in bad)]:
+            value = ask(answer, sampler, denoiser, schedule, x_t)
             if not isinstance(value, bool) and describe(value) not in (
                 "bool ()",
                 "True",
@@ -216,10 +215,7 @@ def test_both_ends(answer):
                 "np.False_",
             ):
                 return f"Your test returns {describe(value)}; expected True or False."
-        if not verdicts[0]:
-            return good
-        for accepted, (_, symptom) in zip(verdicts[1:], bad):
-            if accepted:
+            if bool(value) != (sampler is ddim):
                 return symptom
     return None
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from .. import data
 from ..metrics import copies, nearest, reach, root
-from . import Exercise, Wrong, ask, close, compare, describe
+from .engine import Exercise, Wrong, ask, close, compare, describe
 
 # ---------------------------------------------------------------------------------------------- 07.1 Frechet distance
 

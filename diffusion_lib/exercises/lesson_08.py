@@ -1,10 +1,11 @@
 """Exercises of lesson 08: dropping labels, whose scale is it, two questions in one call, the scale that is enough."""
 
-from statistics import mean, median
+from statistics import fmean as mean
+from statistics import median
 
 import torch
 
-from . import Exercise, Wrong, ask, ask_tensor, compare, describe
+from .engine import Exercise, Wrong, ask, ask_tensor, compare, describe
 
 # ------------------------------------------------------------------------------------------ 08.1 one class more
 

@@ -1,6 +1,7 @@
 """Exercises of lesson 09: known pixels, the jump back, strength, the way back from averages, noisy measurements."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +10,7 @@ from ..denoisers import exact_mixture
 from ..forward import add_noise, noise_like
 from ..samplers import ddim, last, time_grid
 from ..schedules import Betas, Cosine, Linear
-from . import Exercise, Untouched, Wrong, ask, ask_tensor, close, compare, describe
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
+from .engine import Exercise, Untouched, Wrong, ask, ask_tensor, close, compare, describe, seeded
 
 
 def normal(shape, generator):
@@ -283,7 +280,7 @@ def test_image_to_image(answer):
         slips = {}
         for slip, text in STRENGTH_SYMPTOMS.items():
             if strength < 1 or slip in ("no noise", "image not shrunk", "plain noise"):
-                slips[text] = image_to_image_with(slip)(*inputs, seeded(5))
+                slips[text] = partial(image_to_image_with(slip), *inputs, seeded(5))
         right = image_to_image_with()(*inputs, seeded(5))
         if symptom := compare(got, right, slips, f"the picture with strength {strength}", tolerance=1e-6):
             return symptom

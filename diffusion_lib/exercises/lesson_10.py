@@ -8,11 +8,7 @@ import torch.nn.functional as F
 from ..samplers import last, time_grid
 from ..schedules import Cosine, Linear, as_time, reshape_like
 from ..tokens import decode, encode, unmask
-from . import Exercise, Unfinished, Wrong, ask, ask_tensor, close, compare, describe
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
+from .engine import Exercise, Unfinished, Wrong, ask, ask_tensor, close, compare, describe, seeded
 
 
 def uniform(shape, generator):

@@ -8,7 +8,7 @@ import torch
 
 from .. import measured
 from ..metrics import Interval, difference
-from . import Exercise, Untouched, Wrong, ask, ask_tensor, compare, describe
+from .engine import Exercise, Untouched, Wrong, ask, ask_tensor, compare, describe
 
 METHODS = ("diffusion", "gan", "vae")
 

@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 import torch
 
-from . import Exercise, Untouched, Wrong, ask, ask_tensor, compare, describe
+from .engine import Exercise, Untouched, Wrong, ask, ask_tensor, compare, describe
 
 # ---------------------------------------------------------------------------------------------- 12.1 one convolution
 

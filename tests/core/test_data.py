@@ -15,7 +15,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from diffusion_lib import data, downloads
+from diffusion_lib import data, downloads, samplers
+from diffusion_lib.denoisers import exact_dataset
+from diffusion_lib.schedules import Cosine
+from tests.common import agree
 
 
 def seeded(seed=0):
@@ -580,6 +583,7 @@ def test_a_whole_download_shows_progress_and_is_not_repeated(tmp_path, capsys):
 def test_a_single_address_and_an_upper_case_checksum_will_do(tmp_path):
     with server({"f": CONTENT}) as (address, _):
         downloads.download(address + "f", str(tmp_path / "f"), MD5.upper())
+    assert (tmp_path / "f").read_bytes() == CONTENT
 
 
 def test_a_broken_connection_resumes_within_the_call(tmp_path):
@@ -653,13 +657,22 @@ def test_an_altered_file_is_fetched_again(tmp_path, capsys):
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
-def test_a_mirror_that_says_nothing_is_given_up(tmp_path):
+def test_a_mirror_that_says_nothing_is_given_up(tmp_path, monkeypatch):
+    asked, urlopen = [], downloads.urllib.request.urlopen
+
+    def with_patience(request, timeout):
+        """Short with the mirror that will never answer, long with the one that may be slow."""
+        asked.append((request.full_url, timeout))
+        return urlopen(request, timeout=0.1 if request.full_url == silent else 600)
+
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", with_patience)
     with socket.socket() as mute, server({"f": CONTENT}) as (good, _):
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         silent = f"http://127.0.0.1:{mute.getsockname()[1]}/f"
-        downloads.download([silent, good + "f"], tmp_path / "f", MD5, timeout=0.3)
+        downloads.download([silent, good + "f"], tmp_path / "f", MD5, timeout=7)
     assert (tmp_path / "f").read_bytes() == CONTENT
+    assert asked == [(silent, 7), (good + "f", 7)]
 
 
 def test_download_refuses_bad_arguments(tmp_path):
@@ -746,3 +759,31 @@ def test_every_published_file_has_mirrors_and_a_checksum():
         assert set(data._MD5[name]) == set(data._FILES.values())
     every = [md5 for files in data._MD5.values() for md5 in files.values()]
     assert len(set(every)) == 8 and all(len(md5) == 32 for md5 in every)
+
+
+# Even bits: data with an exact rule
+
+
+def test_even_bits_are_even_and_otherwise_coins():
+    x, label = data.even_bits(20_000, seeded())
+    assert ((x > 0).sum(1) == label).all() and (label % 2 == 0).all() and set(x.unique().tolist()) == {-1, 1}
+    for left_out in range(8):  # any seven of the eight bits: mean 0, no correlation, and no parity of their own
+        seven = x[:, [bit for bit in range(8) if bit != left_out]]
+        agree(seven, torch.zeros(7))
+        agree(seven[:, :1] * seven[:, 1:], torch.zeros(6))
+        agree(seven.prod(1), torch.tensor(0.0))
+    rows = ((x > 0) * 2 ** torch.arange(8)).sum(1).bincount(minlength=256)
+    assert (rows > 0).sum() == 128 and rows.max() < 250  # 20,000 / 128 = 156
+
+
+def test_the_exact_denoiser_of_even_bits_never_breaks_the_rule():
+    """So an odd sample of a trained network is the network's fault, not the sampler's."""
+    every = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 8)
+    even = every[(every > 0).sum(1) % 2 == 0]
+    assert len(even) == 128
+    noise = samplers.start_noise(Cosine(), (2000, 8), seeded())
+    denoiser = exact_dataset(Cosine(), even)
+    for sampler, options in ((samplers.ddim, {}), (samplers.ddpm, {"generator": seeded(1)})):
+        x = samplers.last(sampler(denoiser, Cosine(), noise, samplers.time_grid(50), **options))
+        assert (x.abs() - 1).abs().max() < 0.01
+        assert ((x > 0).sum(1) % 2 == 0).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_lib import denoisers
+from diffusion_lib import denoisers, pretrained
 from diffusion_lib.denoisers import (
     Denoiser,
     even_times,
@@ -18,7 +18,7 @@ from diffusion_lib.denoisers import (
 from diffusion_lib.forward import add_noise
 from diffusion_lib.schedules import Betas, Cosine, Linear
 from diffusion_lib.targets import FLOW, NOISE, X_0, V, edm
-from tests.common import agree, normal, seeded
+from tests.common import Counting, agree, normal, seeded
 
 SCHEDULES = [Betas.linear(), Cosine(), Linear()]
 TARGETS = [NOISE, X_0, V, FLOW, edm(0.5)]
@@ -272,6 +272,36 @@ def test_time_per_sample():
     assert torch.equal(denoisers.time_per_sample(0.25, x), torch.full((3,), 0.25))
     t = torch.tensor([0.1, 0.2, 0.3])
     torch.testing.assert_close(denoisers.time_per_sample(t, x), t)
+
+
+@pytest.mark.parametrize("t", [0.4, torch.tensor([0.2, 0.9, 0.5, 0.7])], ids=["one", "each"])
+def test_the_schedule_is_asked_once_for_an_estimate_and_once_for_a_loss(t):
+    x_0, noise = normal(4, 2), normal(4, 2, seed=1)
+    for use in (lambda model: model(x_0, t), lambda model: model.loss(x_0, t, noise)):
+        schedule = Counting(Cosine())
+        use(Denoiser(lambda x_t, t: 0 * x_t, schedule, V))
+        assert schedule.asked == ["alpha", "sigma"]
+
+
+# ---------------------------------------------------------------------------------------------- compilers
+
+
+@pytest.mark.skipif(not torch._dynamo.is_dynamo_supported(), reason="this torch traces no functions on this Python")
+def test_a_compiler_sees_one_graph():
+    """Refusals that look at values step aside: with one of them in the way, `fullgraph` fails."""
+    model = pretrained.digits()
+    x, label = normal(4, 1, 28, 28, dtype=torch.float32), torch.tensor([0, 3, 9, 10])
+    each = torch.tensor([0.1, 0.4, 0.6, 1.0])
+    compiled, loss = (torch.compile(f, backend="eager", fullgraph=True) for f in (model, model.loss))
+    with torch.no_grad():
+        for t in (each, torch.tensor(0.4, dtype=torch.float64)):
+            torch.testing.assert_close(compiled(x, t, label=label), model(x, t, label=label))
+            right = model.loss(x, t, x.flip(0), label=label)
+            torch.testing.assert_close(loss(x, t, x.flip(0), label=label), right)
+        exported = torch.export.export(model.network, (x, each, label))
+        torch.testing.assert_close(exported.module()(x, each, label), model.network(x, each, label))
+    with pytest.raises(ValueError, match="label reaches from 5 to 15"):
+        model(x, each, label=label + 5)
 
 
 @pytest.mark.gpu

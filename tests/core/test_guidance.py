@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion_lib.denoisers import Denoiser, exact_dataset, exact_gaussian, exact_mixture
-from diffusion_lib.guidance import by_gradient, classifier_free, clip, drop_labels, in_one_call, limited, slope
+from diffusion_lib.guidance import by_gradient, classifier_free, clip, drop_labels, in_interval, in_one_call, slope
 from diffusion_lib.networks import MLP
 from diffusion_lib.samplers import ddim, ddpm, last, time_grid
 from diffusion_lib.schedules import Betas, Cosine, Linear
@@ -93,9 +93,9 @@ def test_guidance_takes_any_denoiser():
     torch.testing.assert_close(classifier_free(data, data, 3.0)(x_t, 0.5), data(x_t, 0.5))
 
 
-def test_limited_guidance_holds_in_its_interval_only():
+def test_guidance_holds_in_its_interval_only():
     guided, plain = (lambda x_t, t: x_t + 1), (lambda x_t, t: x_t - 1)
-    x_t, both = torch.zeros(2, 3), limited(guided, plain, 0.4, 0.7)
+    x_t, both = torch.zeros(2, 3), in_interval(guided, plain, 0.4, 0.7)
     for t, expected in [(0.1, -1), (0.4, 1), (0.7, 1), (torch.tensor(0.70001), -1), (1.0, -1)]:
         assert (both(x_t, t) == expected).all()
 
@@ -144,7 +144,7 @@ def test_the_gradient_steers_a_sampler_to_the_class():
     there = last(ddim(steered, schedule, x_t, times))
     torch.testing.assert_close(there, last(ddim(exact_mixture(schedule, *OURS), schedule, x_t, times)))
     assert not there.requires_grad and not x_t.requires_grad
-    within = limited(steered, exact_mixture(schedule, *EVERYTHING), 0.0, 0.99)  # so that a run can begin at t = 1
+    within = in_interval(steered, exact_mixture(schedule, *EVERYTHING), 0.0, 0.99)  # so that a run can begin at t = 1
     assert last(ddim(within, schedule, x_t, time_grid(30))).isfinite().all()
 
 

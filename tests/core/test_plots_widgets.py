@@ -10,9 +10,7 @@ from PIL import Image
 matplotlib.use("Agg")  # for this process alone: the kernels of notebooks choose for themselves
 import matplotlib.pyplot as plt  # noqa: E402
 
-import diffusion_lib  # noqa: E402
 from diffusion_lib import plots, widgets  # noqa: E402
-from diffusion_lib.measured import read  # noqa: E402
 from tests.common import normal  # noqa: E402
 
 
@@ -101,21 +99,6 @@ def test_the_style_is_readable_in_a_room():
     plots.style()
     assert plt.rcParams["font.size"] >= 11 and plt.rcParams["figure.figsize"][0] <= 9
     assert len(set(plots.COLORS)) == 8
-
-
-def test_start_says_what_this_machine_is_and_what_a_lesson_takes(capsys, monkeypatch):
-    monkeypatch.delenv("COURSE_PRESENTING", raising=False)
-    device = diffusion_lib.start()
-    line = capsys.readouterr().out
-    assert line.count("\n") == 1 and f"device {device.type}" in line and torch.__version__ in line and len(line) <= 170
-    measured = read("lessons")
-    fastest, *_, slowest = sorted(seconds / 60 for seconds in measured["seconds"].values())
-    threads = measured["machine"].split(", ")[-1]
-    assert line.endswith(f" | a lesson runs {fastest:.1f} to {slowest:.1f} minutes (measured with {threads})\n")
-    monkeypatch.setenv("COURSE_PRESENTING", "1")
-    diffusion_lib.start()
-    line = capsys.readouterr().out
-    assert line.count("\n") == 1 and "presenting" in line and "minutes" not in line
 
 
 # --------------------------------------------------------------------------------------------- widgets

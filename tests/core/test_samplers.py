@@ -7,10 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 
+from diffusion_lib import samplers
 from diffusion_lib.denoisers import exact_dataset, exact_gaussian, exact_mixture
+from diffusion_lib.experiments import overhead
+from diffusion_lib.forward import noise_like, posterior
 from diffusion_lib.samplers import Step, ddim, ddpm, dpm_solver, heun, last, start_noise, time_grid
 from diffusion_lib.schedules import Betas, Cosine, Linear, Shifted
-from tests.common import agree, normal, seeded
+from tests.common import Counting, agree, normal, seeded
 
 SCHEDULES = [Betas.linear(), Cosine(), Linear(), Shifted(Cosine(), 2.0)]
 MIXTURE = dict(weights=[0.3, 0.7], means=[[-0.5, 0.2], [0.6, -0.4]], stds=[0.15, 0.1])
@@ -171,6 +174,16 @@ def test_the_large_variance_is_right_for_white_noise():
         agree(step.x_t**2, 1.0)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ddpm_draws_from_the_posterior(schedule):
+    denoiser, x, generator = exact_mixture(schedule, **MIXTURE), normal(8, 2), seeded(1)
+    times = [0.95, 0.9, 0.3, 0.29, 0.0]
+    for (t, s), step in zip(pairwise(times), ddpm(denoiser, schedule, x, times, seeded(1)), strict=True):
+        mean, std = posterior(schedule, denoiser(x, t), x, t, s)
+        torch.testing.assert_close(step.x_t, mean + std * noise_like(x, generator), rtol=1e-9, atol=1e-9)
+        x = step.x_t
+
+
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_ddpm_adds_no_noise_in_the_last_step(variance):
     """x at t = 0 is the last estimate itself, and does not depend on the noise of that step."""
@@ -303,6 +316,41 @@ def test_a_step_carries_the_estimate_that_it_followed(sampler):
     for t, step in zip(time_grid(5).tolist(), sampler(denoiser, Cosine(), x, time_grid(5))):
         torch.testing.assert_close(step.x_0, denoiser(x, t))
         x = step.x_t
+
+
+@every_sampler
+def test_the_schedule_is_asked_once_a_grid(sampler):
+    """For all scales together and before the first step, so that their price does not depend on the number of steps."""
+    asked = []
+    for steps in (1, 5, 50):
+        schedule = Counting(Cosine())
+        frames = iter(sampler(lambda x_t, t: 0 * x_t, schedule, normal(4, 2), time_grid(steps)))
+        next(frames)
+        at_once = list(schedule.asked)
+        list(frames)
+        assert schedule.asked == at_once
+        asked.append(at_once)
+    assert asked[0] == asked[1] == asked[2] and len(asked[0]) <= 4
+
+
+@pytest.mark.parametrize("name", overhead.PLAIN)
+def test_the_benchmark_s_plain_loop_does_what_the_sampler_does(name):
+    x, ends = normal(4, 2), []
+    for sampler in (getattr(samplers, name), overhead.PLAIN[name]):
+        torch.manual_seed(0)
+        *_, end = sampler(exact_mixture(Cosine(), **MIXTURE), Cosine(), x, time_grid(20))
+        ends.append(end.x_t if isinstance(end, Step) else end)
+    torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-9)
+
+
+def test_the_benchmark_runs():
+    """What it measures is for experiments; here, that every sampler has its row and threads are put back."""
+    threads, said = torch.get_num_threads(), []
+    result = overhead.measure_overhead(torch.device("cpu"), (0, 1), said.append, shape=(2, 3), steps=3, rounds=2)
+    assert {*overhead.PLAIN} <= {*result["ratios"]} and len(result["rows"]) == 2 * len(result["ratios"]) == 2 * len(
+        said
+    )
+    assert torch.get_num_threads() == threads
 
 
 def test_heun_calls_twice_a_step_and_once_in_the_last():

@@ -162,30 +162,30 @@ def test_shifted_divides_the_ratio_by_the_factor_s_square(factor, t):
         assert float(shifted.alpha(t) ** 2 + shifted.sigma(t) ** 2) == pytest.approx(1, abs=1e-14)
 
 
-def test_fresh_is_ddpm_s_ratio():
+def test_fresh_share_is_ddpm_s_ratio():
     """beta_i / (1 - alpha_bar_i) for one step, in fractions."""
     betas = torch.linspace(1e-4, 0.02, 200).double()
     alpha_bar = exact_alpha_bar(betas)
     i = torch.arange(1, 201, dtype=torch.float64)
-    fresh = Betas(betas).fresh(i / 200, (i - 1) / 200, like=torch.zeros(200, dtype=torch.float64))
+    fresh = Betas(betas).fresh_share(i / 200, (i - 1) / 200, like=torch.zeros(200, dtype=torch.float64))
     right = [float(Fraction(float(beta)) / (1 - a)) for beta, a in zip(betas, alpha_bar[1:])]
     assert relative(fresh, right) < 1e-9
 
 
-def test_fresh_is_the_share_of_the_noise_that_came_after_s():
+def test_fresh_share_is_the_share_of_the_noise_that_came_after_s():
     """x_t = r x_s + rest: the rest has variance sigma_t^2 - r^2 sigma_s^2, in 60 digits."""
     for t, s in [(0.9, 0.2), (0.5, 0.499), (0.3, 0.3 - 1e-6), (1e-3, 1e-4)]:
         a_t, a_s = nichol_alpha_bar(t), nichol_alpha_bar(s)
         right = float((1 - a_t - a_t / a_s * (1 - a_s)) / (1 - a_t))
-        assert float(Cosine().fresh(t, s, like=torch.zeros(1).double())) == pytest.approx(right, rel=1e-8)
+        assert float(Cosine().fresh_share(t, s, like=torch.zeros(1).double())) == pytest.approx(right, rel=1e-8)
 
 
-def test_fresh_at_the_ends():
+def test_fresh_share_at_the_ends():
     like = torch.zeros(2, 3, dtype=torch.float64)
     for schedule in SCHEDULES:
-        assert float(schedule.fresh(0.7, 0.0, like)) == 1
-        assert float(schedule.fresh(0.3, 0.6, like)) == 0
-        share = schedule.fresh(torch.tensor([0.5, 0.9]), torch.tensor([0.0, 0.4]), like)
+        assert float(schedule.fresh_share(0.7, 0.0, like)) == 1
+        assert float(schedule.fresh_share(0.3, 0.6, like)) == 0
+        share = schedule.fresh_share(torch.tensor([0.5, 0.9]), torch.tensor([0.0, 0.4]), like)
         assert share.shape == (2, 1) and share[0] == 1 and 0 < share[1] < 1
 
 
@@ -200,6 +200,19 @@ def test_scales_multiply_what_they_are_made_for(dtype):
     for i, t in enumerate(times.tolist()):  # each sample has the scales of its own time
         assert alpha[i].item() == Cosine().alpha(t).to(dtype).item() and sigma[i].item() == Cosine().sigma(t).to(dtype)
     assert Cosine().scales(times, torch.ones(3, dtype=dtype))[0].shape == (3,)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=names)
+def test_scales_along_many_times_are_those_of_each(schedule):
+    times = torch.tensor([1.0, 0.7, 1e-6, 0.0], dtype=torch.float64)
+    for asked in (times, times.tolist(), times.float()):
+        exact = torch.as_tensor(asked, dtype=torch.float64)
+        for t, (when, alpha_t, sigma_t, log_snr_t) in zip(exact, schedule.along(asked), strict=True):
+            assert when.shape == () and when.dtype == torch.float64 and when == t
+            assert (alpha_t, sigma_t) == pytest.approx((float(schedule.alpha(t)), float(schedule.sigma(t))), rel=1e-12)
+            assert log_snr_t == pytest.approx(float(schedule.log_snr(t)), rel=1e-12)
+            assert all(type(number) is float for number in (alpha_t, sigma_t, log_snr_t))
+    assert [t.tolist() for t, *_ in schedule.along(torch.tensor([0.25, 0.5]).flip(0))] == [0.5, 0.25]
 
 
 def test_scales_follow_the_device():

@@ -17,7 +17,16 @@ from diffusion_lib.forward import noise_like
 from diffusion_lib.networks import MLP, UNet
 from diffusion_lib.schedules import Cosine
 from diffusion_lib.targets import V
-from diffusion_lib.training import EMA, Muon, Run, learning_rate_share, load_tensors, orthogonal, save_tensors, train
+from diffusion_lib.training import (
+    EMA,
+    Checkpoint,
+    Muon,
+    learning_rate_share,
+    load_tensors,
+    orthogonal,
+    save_tensors,
+    train,
+)
 from tests.common import normal, seeded
 from tools import ROOT
 
@@ -61,13 +70,13 @@ class Parts:
     def train(self, steps=STEPS, loss_fn=moons_loss, **options):
         return train(self.model, self.batches, loss_fn, steps, optimizers=self.optimizers, ema=self.ema, **options)
 
-    def run(self):
+    def checkpoint(self):
         scaler = torch.amp.GradScaler(enabled=False)
-        return Run(self.model, self.optimizers, self.ema, self.batches, torch.Generator().manual_seed(0), scaler)
+        return Checkpoint(self.model, self.optimizers, self.ema, self.batches, torch.Generator().manual_seed(0), scaler)
 
     def state(self):
         """Everything that decides how the run goes on, as (name, value) pairs that can be compared."""
-        tensors = {name: value.clone() for name, value in self.run().tensors().items() if name != "generator"}
+        tensors = {name: value.clone() for name, value in self.checkpoint().tensors().items() if name != "generator"}
         position = getattr(self.batches, "position", None)
         return tensors, (position, self.ema.step if self.ema else None)
 
@@ -634,7 +643,7 @@ def test_an_error_while_saving_leaves_the_old_file(saved, monkeypatch, broken):
 
     with monkeypatch.context() as patch:
         patch.setattr(*((training, "save_file", half) if broken == "save_file" else (training.os, "replace", refuse)))
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="No space left" if broken == "save_file" else "open elsewhere"):
             list(Parts().train(checkpoint=path, save_every=SAVE_EVERY))
     assert path.read_bytes() == content
     parts = Parts(seed=3)
@@ -645,7 +654,7 @@ def test_an_error_while_saving_leaves_the_old_file(saved, monkeypatch, broken):
 def refused(path, parts=None, words="not a complete file of weights"):
     """Resuming from this file must say so and leave every part of the run as it was."""
     parts = parts or Parts(seed=3)
-    run = parts.run()
+    run = parts.checkpoint()
     before, generator = parts.state(), run.generator.get_state()
     with pytest.raises(ValueError, match=words):
         run.load(path)
@@ -669,7 +678,7 @@ def test_a_checkpoint_with_one_altered_byte_is_refused(saved):
     spots = torch.randint(header, (25,), generator=seeded()).tolist()
     spots += torch.randint(header, len(content), (25,), generator=seeded()).tolist()
     step = content.index(b'\\"step\\": 5') + len(b'\\"step\\": ')
-    run = Parts(seed=3).run()
+    run = Parts(seed=3).checkpoint()
     before = {name: value.clone() for name, value in run.tensors().items()}
     for spot in [step, *spots]:
         altered = bytearray(content)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from diffusion_lib import data, tokens
-from diffusion_lib.exercises import verdict
+from diffusion_lib.exercises.engine import verdict
 from diffusion_lib.exercises.lesson_10 import EXERCISES, hand_case, languages, one_step_with
 from diffusion_lib.samplers import last, time_grid
 from diffusion_lib.schedules import Linear

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusion_lib import costs, guidance, samplers
-from diffusion_lib.exercises import Untouched, verdict
+from diffusion_lib.exercises.engine import Untouched, verdict
 from diffusion_lib.exercises.lesson_12 import CLAIMS, EXERCISES, QUESTIONS, REPORT, VERDICTS, WORDS
 from diffusion_lib.schedules import Cosine, Linear, Shifted
 

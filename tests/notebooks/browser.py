@@ -23,7 +23,7 @@ from tools import ROOT
 ARTEFACTS = Path(os.environ.get("BROWSER_ARTEFACTS") or ROOT / "browser-artefacts")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking")
-PATIENCE = 120  # seconds until a wait counts as failed; a busy machine is slow
+PATIENCE = 300  # seconds until a wait counts as failed; a busy machine is slow
 TOKEN = "only-for-this-test"
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},

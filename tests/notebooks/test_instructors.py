@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from tests.common import lesson_at
 from tools import ROOT
-from tools.rules import headings, live_minutes, read
+from tools.rules import headings, live_minutes
 
 PAGE = (ROOT / "notebooks" / "INSTRUCTORS.md").read_text(encoding="utf-8")
 LESSONS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
@@ -40,7 +41,7 @@ def exercise_minutes(notebook):
 def test_the_table_of_lessons_has_their_minutes_and_seconds(number):
     (table,) = tables(part("Every lesson in minutes"))
     (row,) = [row for row in table if row[0].startswith(f"[{number}]")]
-    notebook = read(LESSONS[number])
+    notebook = lesson_at(LESSONS[number])
     link, live, exercises, longest, left_out = row
     assert link == f"[{number}]({LESSONS[number].name})"
     assert int(live) == sum(live_minutes(notebook).values()), f"lesson {number}: minutes of its notes"
@@ -57,7 +58,7 @@ def test_a_plan_names_sections_with_their_minutes_and_fits(title, most):
         total += int(minutes)
         if number := re.match(r"\[(\d\d)\]\(([^)]+)\)", lesson):
             assert LESSONS[number[1]].name == number[2]
-            notebook = read(LESSONS[number[1]])
+            notebook = lesson_at(LESSONS[number[1]])
             sections = live_minutes(notebook)
             known = sections | exercise_minutes(notebook) | {"all of it": sum(sections.values())}
             assert section in known, f"{lesson} has no part {section!r}; it has {', '.join(known)}"

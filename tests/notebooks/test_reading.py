@@ -20,8 +20,9 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from diffusion_lib import plots
+from tests.common import lesson_at
 from tools import LESSONS
-from tools.rules import complaint, numbered, output_texts, parse, read, sections, tags
+from tools.rules import complaint, numbered, output_texts, parse, sections, tags
 
 TEMPLATES = ["lab", "classic"]  # nbviewer's pages are of the second kind
 NO_ALT = "No description has been provided for this image"  # what nbconvert writes where it finds none
@@ -44,7 +45,7 @@ def rendered(notebook, template):
 
 @pytest.fixture(scope="module", params=LESSONS, ids=lambda path: path.stem)
 def lesson(request):
-    return request.param, read(request.param)
+    return request.param, lesson_at(request.param)
 
 
 @pytest.fixture(scope="module", params=TEMPLATES)
@@ -54,7 +55,7 @@ def page(request, lesson):
 
 
 def stays_silent(path, complaints):
-    said = [complaint(read(path), path, k, text) for k, text in complaints]
+    said = [complaint(lesson_at(path), path, k, text) for k, text in complaints]
     assert not said, "\n" + "\n".join(said)
 
 
@@ -315,6 +316,12 @@ def test_headings_out_of_order_are_seen(text):
     assert not list(headings_out_of_order(rendered(one(new_markdown_cell("# A\n\n## B\n\n### C\n\n## D")), "lab")))
 
 
+@functools.cache
+def places(file):
+    """What a link can name on a lesson's page."""
+    return {tag["id"] for tag in rendered(lesson_at(file), "lab").select("[id]")}
+
+
 def dead_links(page, path):
     """Links and images that lead nowhere. Whether https links answer is not asked: tests need no network."""
     ids = {tag.get("id") or tag.get("name") for tag in page.select("[id], a[name]")}
@@ -340,8 +347,7 @@ def dead_links(page, path):
             if not file.exists():
                 yield None, f"{target} does not exist"
             elif parts.fragment and file.suffix == ".ipynb":
-                there = {tag["id"] for tag in rendered(read(file), "lab").select("[id]")}
-                if unquote(parts.fragment) not in there:
+                if unquote(parts.fragment) not in places(file.resolve()):
                     yield None, f"{target}: there is no such heading in {file.name}"
 
 
@@ -565,7 +571,7 @@ def used_together():
     """{(name, name): "lesson:cell, ..."} of colours that one cell uses."""
     pairs = {}
     for path in LESSONS:
-        for k, cell in numbered(read(path), "code"):
+        for k, cell in numbered(lesson_at(path), "code"):
             if re.search(r"^from diffusion_lib", cell["source"], re.MULTILINE):
                 continue  # imports
             for pair in itertools.combinations(sorted(palette_names(cell)), 2):
@@ -626,7 +632,7 @@ def test_lines_stand_out_from_white():
     used = [
         f"{path.name[:2]}:{k} uses {name}, contrast {low[name]}"
         for path in LESSONS
-        for k, cell in numbered(read(path), "code")
+        for k, cell in numbered(lesson_at(path), "code")
         for name in palette_names(cell) & set(low)
         if not re.search(r"^from diffusion_lib", cell["source"], re.MULTILINE)
     ]

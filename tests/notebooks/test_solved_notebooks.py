@@ -48,7 +48,10 @@ def solve(stub, solution):
     kept = [ast.get_source_segment(stub, s) for s in tree.body if not names(s) & solved]
     assert len(kept) < len(tree.body), "the solution replaces nothing of the stub"
     open_names = {name for s in tree.body for name in names(s)} - solved
-    assert not any("..." in (ast.get_source_segment(stub, s) or "") for s in tree.body if names(s) & open_names)
+    left = [
+        name for s in tree.body if "..." in (ast.get_source_segment(stub, s) or "") for name in names(s) & open_names
+    ]
+    assert not left, f"the solution leaves {left} of the stub open"
     calls = [k for k, segment in enumerate(kept) if segment.startswith("check(")]
     assert len(calls) == 1, "expected one call of check"
     return "\n\n".join([*kept[: calls[0]], solution.rstrip(), *kept[calls[0] :]])
@@ -112,7 +115,7 @@ def test_solving_puts_the_solution_in_place_of_the_stub():
     assert solve('a = ...\nb = ...\ncheck("00.1", (a, b))', "a, b = 1, 2") == 'a, b = 1, 2\n\ncheck("00.1", (a, b))'
     with pytest.raises(AssertionError, match="replaces nothing"):
         solve(stub, "def g(x):\n    return 2 * x\n")
-    with pytest.raises(AssertionError):  # half of the stub is left
+    with pytest.raises(AssertionError, match=r"leaves \['b'\] of the stub open"):
         solve('a = ...\nb = ...\ncheck("00.1", (a, b))', "a = 1")
 
 

@@ -119,7 +119,7 @@ def test_a_cell_finds_those_above_it_run_once_and_in_silence(lesson, tmp_path, m
     kernel.start_kernel(env={**os.environ, "IPYTHONDIR": str(tmp_path), "JPY_SESSION_NAME": str(path)}, cwd=ROOT)
     client = kernel.client()
     client.start_channels()
-    client.wait_for_ready(timeout=60)
+    client.wait_for_ready(timeout=600)
 
     def run(index):
         """What a cell shows at the end, and all that it ever showed; errors by their names."""
@@ -128,7 +128,7 @@ def test_a_cell_finds_those_above_it_run_once_and_in_silence(lesson, tmp_path, m
         client.shell_channel.send(message)
         shown = ever = ""
         while True:
-            answer = client.get_iopub_msg(timeout=60)
+            answer = client.get_iopub_msg(timeout=600)
             if answer["parent_header"].get("msg_id") != message["header"]["msg_id"]:
                 continue
             kind, content = answer["msg_type"], answer["content"]

@@ -6,8 +6,9 @@ import re
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from tests.common import lesson_at
 from tools import NOTEBOOKS
-from tools.rules import RULES, read
+from tools.rules import RULES
 
 PAGES = sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -30,7 +31,7 @@ def repeated_figures(notebooks):
 
 
 def test_every_figure_has_a_name_of_its_own():
-    assert not repeated_figures(read(path) for path in PAGES)
+    assert not repeated_figures(lesson_at(path) for path in PAGES)
     again = new_notebook(cells=[new_code_cell("", metadata={"tags": [name]}) for name in ("figure:a", "figure:digits")])
     assert repeated_figures([again, again]) == ["figure:digits", "figure:a", "figure:digits"]
 
@@ -38,7 +39,7 @@ def test_every_figure_has_a_name_of_its_own():
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_lesson_keeps(path, rule):
-    complaints = rule(read(path), path)
+    complaints = rule(lesson_at(path), path)
     assert not complaints, "\n" + "\n".join(complaints)
 
 
@@ -91,6 +92,13 @@ class Step:
         require_images(self.t)
         return "Step"
 '''
+MODULE = '''def mine(x):
+    """The stub has the words."""
+    return x  # simply
+
+
+EXERCISES = {"01.1": declare(mine, probes=some)}
+'''
 STUB = '''def mine(x):
     """Returns x."""
     return ...
@@ -104,7 +112,8 @@ Think of $$a$$.</details>
 <details><summary>Solution</summary>
 
 ```python
-# simply
+def mine(x):
+    return x  # simply
 ```
 </details>"""
 ENDING = """## Recap
@@ -169,7 +178,7 @@ def path(tmp_path_factory):
         "pyproject.toml": '[project.urls]\nRepository = "https://github.com/owner/repo"\n',
         "tools/setup_cell.py": SET_UP + "\n",
         "diffusion_lib/forward.py": LIBRARY,
-        "diffusion_lib/exercises/lesson_01.py": 'EXERCISES = {"01.1": Exercise(solution=...)}\n',
+        "diffusion_lib/exercises/lesson_01.py": MODULE,
         "figures/film.png": "",
         "notebooks/02_ideal.ipynb": "{}",
     }.items():
@@ -341,6 +350,8 @@ BROKEN = [
     ("exercises", replaced(ANSWER_AT, "<details><summary>Hint</summary>", ""), "two <details>"),
     ("exercises", replaced(ANSWER_AT, "Solution", "Answer"), "not called Hint and Solution"),
     ("exercises", deleted(EXERCISE_AT), "tagged exercise:01.1 without a heading"),
+    ("solutions_once", replaced(ANSWER_AT, "return x", "return 2 * x"), "-    return x  # simply\n+    return 2 * x"),
+    ("solutions_once", replaced(ANSWER_AT, "  # simply", ""), "run `python -m tools.solutions 01`"),
     ("exercises", deleted(EXERCISE_AT), "exercises [] here, ['01.1'] in diffusion_lib.exercises"),
 ]
 

@@ -371,7 +371,7 @@ def screenshot(page, target, *options):
     subprocess.run(
         [*command, profile, *options, f"--screenshot={target}", page.as_uri()],
         check=True,
-        timeout=120,
+        timeout=900,
         capture_output=True,
     )
     return np.asarray(Image.open(target).convert("L"), dtype=float)
