@@ -17,8 +17,6 @@ from .targets import Target
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> x_0 (B, ...)
 
-Denoise = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> x_0 (B, ...)
-
 
 class Denoiser(nn.Module):
     """A network, the schedule it was trained on and the target it predicts, as a function (x_t, t) -> x_0.

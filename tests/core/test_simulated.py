@@ -44,8 +44,8 @@ ERRORS = (RuntimeError, ValueError, TypeError)
 WORDS = "on the same device|device type tensor to numpy|device type for generator|is on sim|is on cpu"
 
 
-@pytest.fixture(autouse=True)
-def the_device():
+# While tests are collected, because autograd counts the devices when it first works in a process.
+if simulated.available():
     simulated.install()
 
 
@@ -234,7 +234,7 @@ def forward_process(device):
 def every_schedule(device):
     x, t = images(device), torch.tensor([0.1, 0.4, 0.7, 0.9], device=device)
     each = [schedules.Betas.linear(), COSINE, LINEAR, schedules.Shifted(COSINE, 2.0)]
-    return [(s.alpha(t), s.sigma(t), s.log_snr(t), s.scales(t, like=x), s.fresh(t, t / 2, like=x)) for s in each]
+    return [(s.alpha(t), s.sigma(t), s.log_snr(t), s.scales(t, like=x), s.fresh_share(t, t / 2, like=x)) for s in each]
 
 
 @case
@@ -331,7 +331,7 @@ def guiding(device):
     free = guidance.classifier_free(conditional, unconditional, 2.0)
     slope = guidance.by_gradient(conditional, COSINE, lambda x_t, t: -x_t.square().flatten(1).sum(1), 0.5)
     each = [free, guidance.in_one_call(model, label, 3, 2.0), guidance.clip(free), slope]
-    return [d(x, t) for d in each], guidance.limited(free, conditional, 0.2, 0.8)(x, 0.5)
+    return [d(x, t) for d in each], guidance.in_interval(free, conditional, 0.2, 0.8)(x, 0.5)
 
 
 @case
