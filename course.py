@@ -327,7 +327,7 @@ def grade(arguments):
 
 
 def test(arguments):
-    """python course.py test [--all] [ARGS]
+    """python course.py test [--all] [--again] [ARGS]
 
     Runs the tests, and every lesson from top to bottom, comparing what it prints with what is stored. ARGS are handed
     on to pytest: a file or folder, -k WORDS, -x, -m MARK; `python course.py test --co -q` lists the tests.
@@ -335,14 +335,19 @@ def test(arguments):
     --all adds the long tests and the other walks through the lessons: solved, read-only and offline, as presented, on
     Colab's versions, on a simulated accelerator. Neither runs what needs a browser or the network (-m browser).
 
+    A lesson that passed just as it is, with everything that its run depends on, is not run again; --again runs all, and
+    so does --all, and so does CI.
+
     Tests run on all cores, a file a process, each process with its share of the cores (OMP_NUM_THREADS). Your own -n,
     --dist, -p no:xdist, --pdb or -s is left to decide; -n 0 is one process.
 
     example: python course.py test tests/core -k samplers
     """
     set_up("test")
-    options = [argument for argument in arguments if argument != "--all"]
+    options = [argument for argument in arguments if argument not in ("--all", "--again")]
     everything = ["-m", "not browser and not network"] * ("--all" in arguments)
+    if len(options) == len(arguments) and not os.environ.get("CI"):
+        everything.append("--skip-passed")
     if names_its_processes(options):
         say("running the tests with pytest")
         return run("-m", "pytest", *everything, *options)

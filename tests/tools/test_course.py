@@ -398,7 +398,7 @@ def test_commands_pass_arguments_on_and_exit_codes_back(folder, course, calls):
     course.set_up("test")
     calls()
     assert course.main(["test", "-k", "samplers", "-x", "-n", "0"]) == 3
-    assert calls() == [["pytest", "-k", "samplers", "-x", "-n", "0"]]
+    assert calls() == [["pytest", "--skip-passed", "-k", "samplers", "-x", "-n", "0"]]
     assert course.main(["demo", "--steps", "5"]) == 0
     assert calls() == [["diffusion_lib/__main__", "--steps", "5"]]
     for command in ("check", "outputs", "slides", "grade"):
@@ -410,6 +410,7 @@ def test_commands_pass_arguments_on_and_exit_codes_back(folder, course, calls):
 
 # How many tests at once
 
+SKIP = "--skip-passed"  # lessons that passed just as they are
 EVERYTHING = ["-m", "not browser and not network"]
 
 
@@ -460,10 +461,12 @@ def tested(folder, course, calls, monkeypatch):
 
 def test_tests_run_on_all_cores_with_a_share_of_the_threads(tested, monkeypatch):
     spread = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-    assert tested() == (spread, "2")
-    assert tested("tests/core", "-k", "not slow") == ([*spread, "tests/core", "-k", "not slow"], "2")
+    assert tested() == ([SKIP, *spread], "2")
+    assert tested("tests/core", "-k", "not slow") == ([SKIP, *spread, "tests/core", "-k", "not slow"], "2")
     assert tested("-x", "--all", "-q") == ([*EVERYTHING, *spread, "-x", "-q"], "2")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert tested("--again") == (spread, "7")
+    monkeypatch.setenv("CI", "true")
     assert tested() == (spread, "7")
 
 
@@ -474,19 +477,19 @@ def test_tests_run_on_all_cores_with_a_share_of_the_threads(tested, monkeypatch)
     ids=" ".join,
 )  # fmt: skip
 def test_who_says_how_tests_are_spread_is_obeyed(tested, own):
-    assert tested(*own) == (own, "")
+    assert tested(*own) == ([SKIP, *own], "")
     assert tested("--all", "tests/core", *own) == ([*EVERYTHING, "tests/core", *own], "")
 
 
 def test_other_plugins_and_names_do_not_count_as_a_wish(tested):
     given, threads = tested("-p", "no:cacheprovider", "-k", "noise", "--no-header")
-    assert given[:2] == ["-n", "2"] and given[-1] == "--no-header" and threads == "2"
+    assert given[:3] == [SKIP, "-n", "2"] and given[-1] == "--no-header" and threads == "2"
 
 
 def test_pytest_knows_these_options(pytestconfig):
     if not pytestconfig.pluginmanager.hasplugin("xdist"):
         pytest.skip("pytest-xdist is switched off")
-    for option in ("-n", "--dist", "--no-loadscope-reorder"):
+    for option in ("-n", "--dist", "--no-loadscope-reorder", SKIP):
         pytestconfig.getoption(option)  # an unknown one is a ValueError
 
 

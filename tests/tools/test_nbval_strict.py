@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import ROOT
-from tools.nbval_strict import difference, pytest_configure
+from tools.nbval_strict import Watch, difference, pytest_configure
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,16 @@ NOTEBOOKS = {
         (SLEEP, [], [], "Timeout of 2 seconds exceeded"),
         ("print('on')", [printed("on\n")], [], "not run: cell 2 took too long"),
     ],
+    "watched": [
+        ("print('01.1 not attempted yet')", [printed("01.1 not attempted yet\n")], ["exercise:01.1"], PASSES),
+        ("print('done')", [printed("done\n")], ["exercise:01.2"], "nobody touched does not say 'not attempted yet'"),
+        (
+            "open('left.txt', 'w').close()",
+            [],
+            [],
+            "beside watched.ipynb, while it ran, something was written: left.txt",
+        ),
+    ],
     "refused": [
         ("print('ignored')", [], ["nbval-ignore-output"], PASSES),
         ("print('fine')", [printed("fine\n")], ["figure:fine"], PASSES),
@@ -161,8 +171,8 @@ def write(path, cases, stripped=False):
     nbformat.write(new_notebook(cells=cells), path)
 
 
-def run_pytest(folder, *options):
-    command = [sys.executable, "-m", "pytest", "-p", "tools.nbval_strict", "-p", "no:cacheprovider", "--color=no", "-q"]
+def run_pytest(folder, *options, cache="no:cacheprovider"):
+    command = [sys.executable, "-m", "pytest", "-p", "tools.nbval_strict", "-p", cache, "--color=no", "-q"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
     return subprocess.run(
         [*command, *options, str(folder)], cwd=folder, env=environment, capture_output=True, text=True, timeout=1800
@@ -190,7 +200,7 @@ def report(tmp_path_factory):
     return said
 
 
-@pytest.mark.parametrize("notebook", ["compared", "dies", "hangs"])
+@pytest.mark.parametrize("notebook", ["compared", "dies", "hangs", "watched"])
 def test_cells_of(notebook, report):
     for count, (source, _, _, words) in enumerate(NOTEBOOKS[notebook], 1):
         said = report[notebook, f"cell {2 * count}"]
@@ -223,3 +233,43 @@ def test_other_tests_run_as_before(report):
 def test_lax_is_refused():
     with pytest.raises(pytest.UsageError, match="use --nbval instead"):
         pytest_configure(SimpleNamespace(option=SimpleNamespace(nbval_lax=True)))
+
+
+def test_what_passed_whole_is_remembered_by_its_key():
+    watch = Watch()
+
+    def report(path, cell, key="k", cells=2, passed=True):
+        seen = [("cell_seconds", 0.5), ("lesson", [key, cells])]
+        watch.pytest_runtest_logreport(
+            SimpleNamespace(nodeid=f"{path}::{cell}", when="call", passed=passed, user_properties=seen)
+        )
+
+    for path, cell, options in [
+        ("whole", "cell 2", {}),
+        ("whole", "cell 4", {}),
+        ("part", "cell 2", {}),
+        ("failed", "cell 2", {}),
+        ("failed", "cell 4", {"passed": False}),
+        ("unasked", "cell 2", {"key": None, "cells": 1}),
+    ]:
+        report(path, cell, **options)
+    assert watch.keys() == {"whole": "k", "part": None, "failed": None}
+    assert watch.lessons["whole"] == {"cell 2": 0.5, "cell 4": 0.5}
+
+
+@pytest.mark.all
+def test_a_lesson_that_passed_is_left_out_until_something_changes(tmp_path, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    options = ["--nbval", "--nbval-current-env", "--skip-passed"]
+
+    def outcome(text=None):
+        if text:
+            write(tmp_path / "01_a.ipynb", [(f"print({text!r})", [printed(f"{text}\n")], [], PASSES)])
+        return run_pytest(tmp_path, *options, cache="cacheprovider").stdout.splitlines()[-1]
+
+    assert outcome("one").startswith("1 passed")
+    assert outcome().startswith("1 skipped")
+    assert outcome("two").startswith("1 passed")
+    monkeypatch.setenv("CI", "true")
+    assert outcome().startswith("1 passed")
