@@ -144,10 +144,16 @@ def is_worker(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """On several cores the longest lessons begin first, so that none is left for the end, when the others are done."""
-    if is_worker(config):
-        seconds = recorded_seconds()
-        items.sort(key=lambda item: -seconds.get(item.path.name[:2], 0) if item.path.suffix == ".ipynb" else 0)
+    """On several cores the longest files begin first, so that none is left for the end, when the others are done."""
+    if not is_worker(config):
+        return
+    lessons, seconds = recorded_seconds(), defaultdict(float)
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            seconds[item.path] = lessons.get(item.path.name[:2], 0)
+        elif item.get_closest_marker("all"):  # mostly a walk through a lesson
+            seconds[item.path] += 20
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 def recorded_seconds():

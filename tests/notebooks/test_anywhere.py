@@ -26,7 +26,8 @@ RECORDED = json.loads((ROOT / "diffusion_lib/assets/measured/presenting.json").r
 ENOUGH = 3  # lessons, of which the middle one says how slow this machine is
 TAKEN = {}  # {lesson: {cell: seconds}}, filled by the walk
 # The order is new in every run; LESSON_ORDER repeats one.
-ORDER = int(os.environ.get("LESSON_ORDER", random.SystemRandom().randrange(1000)))
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID")  # the same in all processes of a run
+ORDER = int(os.environ.get("LESSON_ORDER", random.Random(RUN).randrange(1000)))
 SHUFFLED = random.Random(ORDER).sample(LESSONS, len(LESSONS))
 
 
