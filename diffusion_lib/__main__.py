@@ -1,6 +1,7 @@
 """The demo: python -m diffusion_lib samples 64 digits from noise and writes a picture and a film."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from tqdm.auto import tqdm
 from . import plots, pretrained, samplers, start, training
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Sample digits with the shipped weights and write digits.png and film.gif."""
     parser = argparse.ArgumentParser(prog="python -m diffusion_lib", description="Sample 64 digits from noise.")
     parser.add_argument("--folder", type=Path, default=Path("."), help="where digits.png and film.gif go")

@@ -4,12 +4,13 @@ diffusers counts T timesteps k = 0 .. T - 1, where k is the time (k + 1) / T of 
 alpha-bar = alpha^2. That is all the translation there is. This module does not import diffusers.
 """
 
+from collections.abc import Callable
 from numbers import Integral
 
-from torch import nn
+from torch import Tensor, nn
 
-from .denoisers import Denoiser
-from .schedules import Betas
+from .denoisers import Denoise, Denoiser
+from .schedules import Betas, Schedule
 from .targets import NOISE, X_0, V
 
 TARGETS = {"epsilon": NOISE, "sample": X_0, "v_prediction": V}  # their prediction_type
@@ -23,16 +24,16 @@ class FromDiffusers(nn.Module):
         T: how many timesteps it was trained on.
     """
 
-    def __init__(self, network, T):
+    def __init__(self, network: nn.Module, T: int):
         super().__init__()
         self.network, self.T = network, T
 
-    def forward(self, x_t, t, **condition):
+    def forward(self, x_t: Tensor, t: Tensor, **condition) -> Tensor:
         k = (self.T * t - 1).clamp(min=0)
         return self.network(x_t, k, **condition).sample
 
 
-def from_diffusers(network, scheduler):
+def from_diffusers(network: nn.Module, scheduler) -> Denoiser:
     """A model of diffusers as a Denoiser: the scheduler only says which betas and which target it was trained with.
 
     Args:
@@ -53,7 +54,7 @@ def from_diffusers(network, scheduler):
     return Denoiser(FromDiffusers(network, len(scheduler.betas)), schedule, target)
 
 
-def scheduler_options(schedule, T=1000):
+def scheduler_options(schedule: Schedule, T: int = 1000) -> dict:
     """What a scheduler of diffusers must be told to follow a schedule of the course and to take estimates of x_0.
 
     DDIMScheduler(**scheduler_options(schedule)) and so on. "trailing" begins at the last timestep, pure noise; some of
@@ -76,7 +77,7 @@ def scheduler_options(schedule, T=1000):
     }
 
 
-def for_diffusers(denoiser, T=1000):
+def for_diffusers(denoiser: Denoise, T: int = 1000) -> Callable[[Tensor, Tensor], Tensor]:
     """A denoiser as what a loop over scheduler.timesteps asks: a function (x_t, k) -> x_0, to be given to
     scheduler.step.
 

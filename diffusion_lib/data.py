@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .downloads import download, read_idx
 
 # ---------------------------------------------------------------------------------------------- pixels
 
 
-def to_unit(pixels):
+def to_unit(pixels: Tensor | np.ndarray) -> Tensor:
     """Pixel values 0..255 to [-1, 1]: x = pixel / 127.5 - 1.
 
     Args:
@@ -51,7 +52,7 @@ def to_unit(pixels):
     return values / 127.5 - 1
 
 
-def to_uint8(x):
+def to_uint8(x: Tensor | np.ndarray) -> Tensor:
     """[-1, 1] to pixel values 0..255, clipped and rounded; the inverse of `to_unit`.
 
     Args:
@@ -113,7 +114,7 @@ def _mixture(draw, weights, means, stds):
     return means[label] + stds[label, None] * draw.normal(means.shape[1]), label
 
 
-def two_peaks(n, generator=None):
+def two_peaks(n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """One dimension: 0.7 N(-0.5, 0.12^2) + 0.3 N(0.6, 0.08^2), whose numbers are in TWO_PEAKS.
 
     The 0.12 and 0.08 are standard deviations.
@@ -133,7 +134,7 @@ def two_peaks(n, generator=None):
     return _mixture(_Draw(n, generator), **TWO_PEAKS)
 
 
-def eight_gaussians(n, generator=None):
+def eight_gaussians(n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Eight equal Gaussians, standard deviation 0.05, on a circle of radius 0.75; exactly EIGHT_GAUSSIANS.
 
     Args, Raises: as for `two_peaks`.
@@ -143,7 +144,7 @@ def eight_gaussians(n, generator=None):
     return _mixture(_Draw(n, generator), **EIGHT_GAUSSIANS)
 
 
-def two_moons(n, generator=None):
+def two_moons(n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Two half circles of radius 0.6 that reach into each other, with noise of standard deviation 0.03.
 
     Args, Raises: as for `two_peaks`.
@@ -157,7 +158,7 @@ def two_moons(n, generator=None):
     return 0.6 * side[:, None] * arc + 0.03 * draw.normal(2), label
 
 
-def spiral(n, generator=None):
+def spiral(n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Two arms that wind out from the centre in one and a half turns, with noise of standard deviation 0.02.
 
     The radius grows in proportion to the angle, up to 0.9.
@@ -173,7 +174,7 @@ def spiral(n, generator=None):
     return x + 0.02 * draw.normal(2), label
 
 
-def checkerboard(n, generator=None):
+def checkerboard(n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Uniform on the eight dark squares of a 4 x 4 board that fills [-1, 1] x [-1, 1]; the lower left one is dark.
 
     Args, Raises: as for `two_peaks`.
@@ -187,7 +188,7 @@ def checkerboard(n, generator=None):
     return (corner + draw.uniform(2)) / 2 - 1, label
 
 
-def rings(n, generator=None):
+def rings(n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Two circles around the origin, radius 0.4 and 0.8, with noise of standard deviation 0.03.
 
     Args, Raises: as for `two_peaks`.
@@ -200,7 +201,7 @@ def rings(n, generator=None):
     return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1) + 0.03 * draw.normal(2), label
 
 
-def even_bits(n, generator=None, bits=8):
+def even_bits(n: int, generator: torch.Generator | None = None, bits: int = 8) -> tuple[Tensor, Tensor]:
     """Rows of -1 and 1, uniform over those in which the number of ones is even; the last bit follows from the others.
 
     A distribution of which every part is uniform and nothing else is: any `bits` - 1 of the bits are coins.
@@ -223,7 +224,7 @@ def even_bits(n, generator=None, bits=8):
     return 2.0 * ones - 1, ones.sum(1)
 
 
-def dots(n, generator=None):
+def dots(n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Pictures with exact counts: one to eight white dots on black, 2 x 2 pixels each, that never touch.
 
     All counts are equally frequent, and given the count so are all arrangements.
@@ -260,7 +261,7 @@ def _asset(name):
         return {key: arrays[key] for key in arrays.files}
 
 
-def digits(split="train"):
+def digits(split: str = "train") -> tuple[Tensor, Tensor]:
     """5,000 handwritten digits of MNIST, 500 of each class, shipped with the package.
 
     The split is fixed. Every ten neighbours hold each class once, so `x_0[:n]` is a balanced sample.
@@ -285,7 +286,7 @@ def digits(split="train"):
     return to_unit(pixels[:, None]), torch.from_numpy(label.astype(np.int64))
 
 
-def emoji(split="all"):
+def emoji(split: str = "all") -> tuple[Tensor, Tensor]:
     """1,357 emoji in colour, each the only one of its kind, shipped with the package.
 
     Every tenth is held out: neighbours in Unicode show like things, so that both parts hold all kinds.
@@ -312,7 +313,7 @@ def emoji(split="all"):
     return to_unit(pixels[chosen]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(place[chosen])
 
 
-def emoji_names():
+def emoji_names() -> list[str]:
     """The Unicode names of the emoji, in lower case, in the order of their labels: a list of strings.
 
     >>> emoji_names().index("grinning face") < len(emoji_names())
@@ -364,7 +365,7 @@ _EMOJI_GROUPS = {
 }
 
 
-def emoji_groups():
+def emoji_groups() -> tuple[Tensor, list[str]]:
     """A class for every emoji, found by short rules on its name: face, animal, food, ... and object for the rest.
 
     Returns:
@@ -405,7 +406,7 @@ SUM_SYMBOLS = "0123456789+="
 TEXT_SYMBOLS = " abcdefghijklmnopqrstuvwxyz.,'-"
 
 
-def sums(split="train"):
+def sums(split: str = "train") -> Tensor:
     """All 10,000 sums of two numbers from 0 to 99, such as 12+07=019: nine tokens each. A seeded tenth is held out.
 
     Whether a line that a model wrote is right can be computed, and so can the entropy of the language: log 10,000.
@@ -430,7 +431,7 @@ def sums(split="train"):
     return torch.stack([a // 10, a % 10, plus, b // 10, b % 10, equals, c // 100, c // 10 % 10, c % 10], dim=1)
 
 
-def text(split="train"):
+def text(split: str = "train") -> Tensor:
     """Lines of English prose, 48 characters each: Python's own documentation in lower case, shipped with the package.
 
     A line holds as many whole words as fit, and spaces after them. A training line begins at every word, so that they
@@ -506,7 +507,7 @@ class Batches:
     True
     """
 
-    def __init__(self, x_0, label, batch_size, seed=0):
+    def __init__(self, x_0: Tensor, label: Tensor, batch_size: int, seed: int = 0):
         for name, value in (("x_0", x_0), ("label", label)):
             if not isinstance(value, torch.Tensor):
                 raise TypeError(f"{name} is a {type(value).__name__}; expected a tensor")
@@ -526,12 +527,12 @@ class Batches:
         self._shuffled = (None, None)  # (epoch, its order), drawn again whenever it is missing
 
     @property
-    def position(self):
+    def position(self) -> int:
         """Number of batches given so far; set it to continue from there."""
         return self._position
 
     @position.setter
-    def position(self, value):
+    def position(self, value: int) -> None:
         self._position = _whole_number("position", value, at_least=0)
 
     def _order(self, epoch):
@@ -543,16 +544,16 @@ class Batches:
             self._shuffled = (epoch, torch.randperm(len(self.x_0), generator=generator).to(self.x_0.device))
         return self._shuffled[1]
 
-    def __iter__(self):
+    def __iter__(self) -> "Batches":
         return self
 
-    def __next__(self):
+    def __next__(self) -> tuple[Tensor, Tensor]:
         epoch, batch = divmod(self.position, self.batches_per_epoch)
         idx = self._order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
         self.position += 1
         return self.x_0[idx], self.label[idx]
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> "Batches":
         """The same batches, at the same position, with the data on `device`."""
         moved = Batches(self.x_0.to(device), self.label.to(device), self.batch_size, self.seed)
         moved.position = self.position
@@ -603,7 +604,7 @@ _MD5 = {
 }
 
 
-def mnist(split="train", folder=None):
+def mnist(split: str = "train", folder: str | Path | None = None) -> tuple[Tensor, Tensor]:
     """All 70,000 handwritten digits of MNIST; fetched on first use, then read from the folder.
 
     Args:
@@ -620,7 +621,7 @@ def mnist(split="train", folder=None):
     return _fetched("mnist", split, folder)
 
 
-def fashion_mnist(split="train", folder=None):
+def fashion_mnist(split: str = "train", folder: str | Path | None = None) -> tuple[Tensor, Tensor]:
     """All 70,000 pictures of clothes of Fashion-MNIST; fetched on first use, then read from the folder.
 
     The labels 0..9: T-shirt, trousers, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot.

@@ -5,19 +5,21 @@ until the first five differ for every kind of colour vision, and in grey (tests/
 it). Lessons draw with matplotlib; what several of them draw is here.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 BLUE, ORANGE, GREEN, PINK = "#0B5E92", "#B25008", "#14906A", "#CC79A7"
 SKY, YELLOW, GREY, BLACK = "#56B4E9", "#E69F00", "#484848", "#000000"
 COLORS = [BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, GREY, BLACK]
 
 
-def style():
+def style() -> None:
     """Set matplotlib's defaults for the course."""
     plt.rcParams.update(
         {
@@ -40,7 +42,7 @@ def style():
     )
 
 
-def picture(x):
+def picture(x: Tensor) -> np.ndarray:
     """One image (C, H, W) in [-1, 1] as an array that matplotlib draws: (H, W) or (H, W, 3), in [0, 1].
 
     Raises:
@@ -52,7 +54,13 @@ def picture(x):
     return (values[0] if len(values) == 1 else values.permute(1, 2, 0)).numpy()
 
 
-def images(x, columns=None, titles=None, size=1.0, rows=None):
+def images(
+    x: Tensor | Sequence[Tensor],
+    columns: int | None = None,
+    titles: Sequence[str] | None = None,
+    size: float = 1.0,
+    rows: Sequence[str] | None = None,
+) -> tuple[plt.Figure, np.ndarray]:
     """A grid of images; call plt.show() after it.
 
     Args:
@@ -96,7 +104,7 @@ def require_sheet(x):
         raise ValueError(f"x has shape {tuple(x.shape)}; expected images (N, C, H, W).")
 
 
-def tile(x, columns):
+def tile(x: Tensor, columns: int) -> Tensor:
     """Images (N, C, H, W) in [-1, 1] as one image (C, rows * H, columns * W); empty places are black."""
     require_sheet(x)
     missing = -len(x) % columns
@@ -106,33 +114,37 @@ def tile(x, columns):
     return x.reshape(rows, columns, C, H, W).permute(2, 0, 3, 1, 4).reshape(C, rows * H, columns * W)
 
 
-def points(axis, x, color=BLUE, limit=1.6, size=3, **options):
+def points(axis: plt.Axes, x: Tensor, color: str = BLUE, limit: float = 1.6, size: float = 3, **options) -> None:
     """Points (N, 2) on an axis with equal sides from -limit to limit."""
     x = x.detach().cpu()
     axis.scatter(x[:, 0], x[:, 1], s=size, color=color, linewidths=0, **options)
     axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
 
 
-def smooth(values, window=20):
+def smooth(values: Sequence[float], window: int = 20) -> np.ndarray:
     """A running mean over the last `window` values, for loss curves."""
     sums = np.cumsum(np.concatenate([[0.0], np.asarray(values, dtype=float)]))
     first = np.maximum(np.arange(1, len(sums)) - window, 0)
     return (sums[1:] - sums[first]) / (np.arange(1, len(sums)) - first)
 
 
-def loss_curve(axis, losses, label=None, color=BLUE, window=20):
+def loss_curve(
+    axis: plt.Axes, losses: Sequence[float], label: str | None = None, color: str = BLUE, window: int = 20
+) -> None:
     """Losses step by step, pale, and their running mean."""
     axis.plot(losses, color=color, alpha=0.2, linewidth=1)
     axis.plot(smooth(losses, window), color=color, label=label)
     axis.set(xlabel="step", ylabel="loss")
 
 
-def save_png(path, x, columns=8, scale=3):
+def save_png(path: str | Path, x: Tensor, columns: int = 8, scale: int = 3) -> None:
     """Images (N, C, H, W) in [-1, 1] as one PNG file, each pixel `scale` pixels wide."""
     frame(tile(x, columns), scale).save(path, optimize=True)
 
 
-def save_film(path, frames, milliseconds=60, hold=1500, scale=3):
+def save_film(
+    path: str | Path, frames: Iterable[Tensor], milliseconds: int = 60, hold: int = 1500, scale: int = 3
+) -> None:
     """A GIF that runs forever and holds its last frame; 16 shades, since noise is what such files hate most.
 
     Args:
@@ -149,7 +161,7 @@ def save_film(path, frames, milliseconds=60, hold=1500, scale=3):
     pictures[0].save(Path(path), save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
 
 
-def frame(image, scale):
+def frame(image: Tensor, scale: int) -> Image.Image:
     """One image (C, H, W) as a PIL image with enlarged pixels."""
     values = Image.fromarray((picture(image) * 255).round().astype(np.uint8))
     return values.resize((values.width * scale, values.height * scale), Image.Resampling.NEAREST)

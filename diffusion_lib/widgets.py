@@ -4,13 +4,18 @@ A widget is a plain drawing function and a few controls. The function can be cal
 and every lesson shows a static picture of the same thing beside it.
 """
 
+from collections.abc import Callable
+
 import ipywidgets
 import torch
 import torch.nn.functional as F
 from IPython.display import display
+from torch import Tensor
+
+Control = ipywidgets.Checkbox | ipywidgets.Text | ipywidgets.Dropdown | ipywidgets.IntSlider | ipywidgets.FloatSlider
 
 
-def control(name, choice):
+def control(name: str, choice: tuple | list | dict | str | bool) -> Control:
     """A control for one argument.
 
     Args:
@@ -35,7 +40,7 @@ def control(name, choice):
     raise ValueError(f"{name} is {choice!r}; expected {kinds}.")
 
 
-def explore(draw, **choices):
+def explore(draw: Callable, **choices) -> dict[str, Control]:
     """Show controls and, below them, what draw(**values) draws; it draws again when a control moves.
 
     Args:
@@ -50,7 +55,7 @@ def explore(draw, **choices):
     return controls
 
 
-def player(draw, frames, name="frame", milliseconds=150):
+def player(draw: Callable, frames: int, name: str = "frame", milliseconds: int = 150) -> dict[str, Control]:
     """A film with a Play button and a slider: draw(i) for i in 0 .. frames - 1.
 
     Args:
@@ -99,7 +104,7 @@ CANVAS = """
 """
 
 
-def drawing(text, side=28):
+def drawing(text: str, side: int = 28) -> Tensor:
     """A picture typed as lines of characters: `.` is paper, `#` is ink, and 1 to 9 are shades between them.
 
     Args:
@@ -122,7 +127,7 @@ def drawing(text, side=28):
     return x if len(lines) == side else F.interpolate(x, (side, side), mode="bilinear", antialias=True)
 
 
-def canvas(draw, text="", side=28, **choices):
+def canvas(draw: Callable, text: str = "", side: int = 28, **choices) -> dict:
     """Draw with mouse or finger; below it stands what draw(text=..., **values) makes of it, anew after each stroke.
 
     What is drawn appears as text in the box beside the canvas. Where the canvas does not work, type there.

@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -49,7 +50,7 @@ RACES = {  # name of the results: (what it is, function (folder, device, seeds, 
 }  # fmt: skip
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Make committed results or weights again; without a name, say which there are."""
     parser = argparse.ArgumentParser(prog="python -m diffusion_lib.experiments", description=main.__doc__)
     names = parser.add_subparsers(dest="name", metavar="NAME")
@@ -73,7 +74,7 @@ def main(arguments=None):
     options.run(options)
 
 
-def experiment(names, name, text, run, folder="assets/measured"):
+def experiment(names, name: str, text: str, run: Callable, folder: str = "assets/measured") -> argparse.ArgumentParser:
     """The options that every experiment has; more can be added to what comes back."""
     what = text.split("\n")[0]
     command = names.add_parser(name, help=what, description=what)
@@ -82,13 +83,13 @@ def experiment(names, name, text, run, folder="assets/measured"):
     return command
 
 
-def seeds_option(command, seeds):
+def seeds_option(command: argparse.ArgumentParser, seeds: Sequence[int]) -> None:
     """Seeds as a list of numbers."""
     usual = " ".join(map(str, seeds))
     command.add_argument("--seeds", type=int, nargs="+", default=list(seeds), help=f"which seeds ({usual})")
 
 
-def measure(name, function, options):
+def measure(name: str, function: Callable, options: argparse.Namespace) -> None:
     """Measure once, and write the results with their circumstances, and pictures if there are any."""
     device, begin = best_device(), time.perf_counter()
     results = function(device, options.seeds, partial(print, flush=True))
@@ -100,7 +101,7 @@ def measure(name, function, options):
     print(f"wrote {path}")
 
 
-def take_part(function, options):
+def take_part(function: Callable, options: argparse.Namespace) -> None:
     """Run what the file in the folder lacks of one of the races; each run is written when it ends."""
     seeds = {"seeds": options.seeds} if "seeds" in options else {}
     try:
@@ -112,7 +113,7 @@ def take_part(function, options):
         print(json.dumps(race.best(results)))
 
 
-def retrain(options):
+def retrain(options: argparse.Namespace) -> None:
     """Train one of the shipped models again, and write weights and card."""
     weights.write_weights(options.folder, *weights.make_weights(options.model, options.steps, options.checkpoint))
 

@@ -10,11 +10,13 @@ long comparison.
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from .. import data, metrics, pretrained, rivals, samplers
 from ..denoisers import Denoiser, even_times, middle_times
@@ -41,7 +43,7 @@ CHOSEN = {  # the best of each grid: bench_tuning.json
 RECALL, CLASSES = 0.3, 9  # a run with less of one of them has collapsed
 
 
-def new_contestant(name, seed, setting=None):
+def new_contestant(name: str, seed: int, setting: dict | None = None) -> nn.Module:
     """A new model of this method; about 92,000 parameters whichever it is.
 
     Args:
@@ -60,7 +62,9 @@ def new_contestant(name, seed, setting=None):
     return seeded(seed, lambda: rivals.GAN(width=RIVAL_WIDTH, penalty=penalty, spectral=remedy == "spectral"))
 
 
-def update(name, model, optimizers, x_0, generator, setting):
+def update(
+    name: str, model: nn.Module, optimizers: Sequence[Optimizer], x_0: Tensor, generator: torch.Generator, setting: dict
+) -> dict[str, float]:
     """One step of training on images x_0 (B, 1, 28, 28): {name of a loss: its value before the step}."""
     if name == "gan":
         return rivals.gan_step(model, optimizers, x_0, generator)
@@ -74,7 +78,7 @@ def update(name, model, optimizers, x_0, generator, setting):
     return {"loss": loss.item()}
 
 
-def players(name, model):
+def players(name: str, model: nn.Module) -> list[nn.Module]:
     """The modules with an optimiser of their own; the first is the one that makes images."""
     return [model.generator, model.discriminator] if name == "gan" else [model]
 
@@ -88,7 +92,15 @@ class BenchStep(NamedTuple):
     losses: dict
 
 
-def train_contestant(name, model, seed, seconds=None, images=None, setting=None, ema=None) -> Iterator[BenchStep]:
+def train_contestant(
+    name: str,
+    model: nn.Module,
+    seed: int,
+    seconds: float | None = None,
+    images: float | None = None,
+    setting: dict | None = None,
+    ema: EMA | None = None,
+) -> Iterator[BenchStep]:
     """Train any of the three on the training digits: each `next` makes a step and says how it went.
 
     The learning rate rises over the first twentieth of the budget and falls as half a cosine over the rest. Only the
@@ -134,13 +146,13 @@ def train_contestant(name, model, seed, seconds=None, images=None, setting=None,
         yield BenchStep(step, step * BATCH_SIZE, spent, losses)
 
 
-def ema_of(name, model):
+def ema_of(name: str, model: nn.Module) -> EMA:
     """An EMA of the module that makes images: samples come from the average for every method."""
     return EMA(players(name, model)[0])
 
 
 @contextlib.contextmanager
-def one_core(device):
+def one_core(device: torch.device) -> Iterator[None]:
     """On a CPU, work in one thread: seconds of work and seconds on the clock are then the same."""
     threads = torch.get_num_threads()
     try:
@@ -151,7 +163,7 @@ def one_core(device):
         torch.set_num_threads(threads)
 
 
-def clock(device):
+def clock(device: torch.device) -> float:
     """Seconds this process has worked; on a GPU, whose work is no process's, seconds that have gone by."""
     if device.type == "cpu":
         return time.process_time()
@@ -161,7 +173,9 @@ def clock(device):
 
 
 @torch.no_grad()
-def sample_contestant(name, model, n, seed, sampler=SAMPLER[0], calls=SAMPLER[1]):
+def sample_contestant(
+    name: str, model: nn.Module, n: int, seed: int, sampler: str = SAMPLER[0], calls: int = SAMPLER[1]
+) -> Tensor:
     """n images (n, 1, 28, 28) in [-1, 1], on the CPU.
 
     Args:
@@ -186,14 +200,14 @@ def sample_contestant(name, model, n, seed, sampler=SAMPLER[0], calls=SAMPLER[1]
 
 @lru_cache
 @torch.no_grad()
-def judge_and_real():
+def judge_and_real() -> tuple[metrics.FeatureNetwork, Tensor, Tensor]:
     """The classifier of lesson 07, the training digits and their features."""
     classifier, training = pretrained.classifier(), data.digits("train")[0]
     return classifier, training, classifier.features(training)
 
 
 @torch.no_grad()
-def judge(x):
+def judge(x: Tensor) -> dict:
     """What this course says of images x (n, 1, 28, 28): a dict, None where a number cannot be had.
 
     Frechet distance to all training digits; precision, recall, density, coverage against as many of them (lesson 07);
@@ -211,7 +225,7 @@ def judge(x):
     return result | {"n": len(x), "collapsed": collapsed(result)}
 
 
-def collapsed(judged):
+def collapsed(judged: dict) -> bool:
     """Whether a run counts as collapsed: recall under 0.3, or fewer than nine of the ten digits with one per cent.
 
     A collapse is a loss of variety (Goodfellow 2016, sec. 5.1.1). The rule of the first race asked for a coverage of
@@ -222,7 +236,7 @@ def collapsed(judged):
     return judged["recall"] < RECALL or present < CLASSES
 
 
-def pictures():
+def pictures() -> dict[str, Tensor]:
     """The first ten samples of every run of equal seconds, committed: {method: (seeds, 10, 1, 28, 28)} in [-1, 1]."""
     kept = read_pictures("bench_samples")
     seeds = sorted({int(key.split("_")[1]) for key in kept})

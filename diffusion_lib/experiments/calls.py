@@ -1,5 +1,7 @@
 """Quality against calls of the network, for four samplers (lessons 05 and 06)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 
 from .. import data, metrics, pretrained, samplers
@@ -18,7 +20,14 @@ SAMPLERS = {  # name: (function of samplers, options), in the order of the lesso
 }
 
 
-def measure_calls(device, seeds, progress, n=300, budgets=(4, 6, 10, 20, 50), long_budgets=(100, 250)):
+def measure_calls(
+    device: torch.device,
+    seeds: Sequence[int],
+    progress: Callable,
+    n: int = 300,
+    budgets: Sequence[int] = (4, 6, 10, 20, 50),
+    long_budgets: Sequence[int] = (100, 250),
+) -> dict:
     """What n plain conditional samples are worth, for each sampler, number of calls and seed.
 
     Only DDPM is asked for the long budgets too: the others have long arrived.

@@ -1,7 +1,10 @@
 """Pictures with exact counts: does a model that draws dots count them rightly? (lesson 12)"""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .. import data, metrics, pretrained, recipes
 from ..denoisers import Denoiser
@@ -12,7 +15,7 @@ from ..targets import V
 SEEDS = (0, 1)
 
 
-def count_pieces(ink, corners=True):
+def count_pieces(ink: Tensor, corners: bool = True) -> Tensor:
     """How many connected pieces there are in each image: (B,) whole numbers.
 
     Pixels belong together if they share a side (or, with corners, a corner). Every pixel takes the largest number among
@@ -33,18 +36,18 @@ def count_pieces(ink, corners=True):
     return ((name == number) & (ink > 0)).flatten(1).sum(1)
 
 
-def count_dots(x):
+def count_dots(x: Tensor) -> Tensor:
     """How many white pieces (above 0) each picture x (B, 1, H, W) has: (B,). Pieces that meet in a corner are one."""
     return count_pieces(x > 0)
 
 
-def count_holes(x):
+def count_holes(x: Tensor) -> Tensor:
     """How many holes the white of each picture x (B, 1, H, W) has: (B,). Pieces of the black but the one outside."""
     require_pictures(x)
     return count_pieces(F.pad(x <= 0, (1, 1, 1, 1), value=True), corners=False) - 1
 
 
-def proper_dots(x):
+def proper_dots(x: Tensor) -> Tensor:
     """Which images hold nothing but dots of 2 x 2 pixels that do not touch, however many: (B,) bool.
 
     Every white pixel must be in a white square of 2 x 2, and there must be four of them for each piece.
@@ -56,12 +59,14 @@ def proper_dots(x):
     return (covered == ink).flatten(1).all(1) & (ink.flatten(1).sum(1) == 4 * count_dots(x))
 
 
-def new_dots_model(seed=0):
+def new_dots_model(seed: int = 0) -> Denoiser:
     """The course's digit U-Net for pictures of 16 x 16, with the number of dots as the label (9, or none, for none)."""
     return recipes.seeded(seed, lambda: Denoiser(UNet(channels=1, widths=(16, 32, 64), labels=9), Cosine(), V))
 
 
-def train_dots(n=10_000, steps=1000, seed=0, device="cpu", batch_size=64):
+def train_dots(
+    n: int = 10_000, steps: int = 1000, seed: int = 0, device: torch.device | str = "cpu", batch_size: int = 64
+) -> nn.Module:
     """Train on n pictures of data.dots."""
     x_0, label = data.dots(n, torch.Generator().manual_seed(seed))
     model = new_dots_model(seed)
@@ -69,15 +74,29 @@ def train_dots(n=10_000, steps=1000, seed=0, device="cpu", batch_size=64):
     return recipes.fit(model, x_0, label, loss, steps, seed=seed, device=device, batch_size=batch_size)[0]
 
 
-def sample_dots(model, label, scale=1.0, interval=(0, 1), steps=50, eta=0, seed=0):
+def sample_dots(
+    model: Denoiser,
+    label: Tensor,
+    scale: float = 1.0,
+    interval: tuple[float, float] = (0, 1),
+    steps: int = 50,
+    eta: float = 0,
+    seed: int = 0,
+) -> Tensor:
     """Pictures (B, 1, 16, 16) with so many dots: label (B,), whole numbers from 1 to 8; as pretrained.sample_digits."""
     denoiser = pretrained.guided(model, label, scale, interval)
     return pretrained.sample(denoiser, model.schedule, (len(label), 1, 16, 16), label.device, steps, eta, seed).cpu()
 
 
 def measure_dots(
-    device, seeds, progress, budgets=(125, 250, 500, 1000), scales=(1, 2, 3, 5), looks=((100, 0), (100, 1)), n=400
-):
+    device: torch.device,
+    seeds: Sequence[int],
+    progress: Callable,
+    budgets: Sequence[int] = (125, 250, 500, 1000),
+    scales: Sequence[float] = (1, 2, 3, 5),
+    looks: Sequence[tuple[int, float]] = ((100, 0), (100, 1)),
+    n: int = 400,
+) -> dict:
     """How many samples have the number of dots that was asked for: against training steps, the scale of guidance (0
     asks for no number), and how the sampler walks.
 
@@ -102,7 +121,7 @@ def measure_dots(
     return {"n": n, "batch_size": 64, "floor": floor, "rows": rows}
 
 
-def counted(x, label, real):
+def counted(x: Tensor, label: Tensor | None, real: Tensor) -> dict:
     """What pictures x show: share with as many dots as label (B,) says, for all and for each count; share of proper
     pictures; how often each count came; and the Frechet distance of their brightness to that of real ones."""
     count = count_dots(x)
@@ -116,7 +135,7 @@ def counted(x, label, real):
     return result | {"frechet": round(metrics.frechet_distance(brightness(x), real), 3)}
 
 
-def brightness(x):
+def brightness(x: Tensor) -> Tensor:
     """(B, 64) features of pictures (B, 1, 16, 16): the means of their blocks of 2 x 2 pixels."""
     return F.avg_pool2d(x, 2).flatten(1)
 

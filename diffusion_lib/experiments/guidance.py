@@ -1,5 +1,7 @@
 """Fidelity and diversity against the scale of guidance, at all times and in an interval (lesson 08)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 
 from .. import data, metrics, pretrained
@@ -8,7 +10,14 @@ from .common import fidelity_and_distance
 SEEDS = (0, 1, 2)
 
 
-def measure_guidance(device, seeds, progress, n=300, scales=(0, 0.5, 1, 1.5, 2, 3, 5, 8), steps=20):
+def measure_guidance(
+    device: torch.device,
+    seeds: Sequence[int],
+    progress: Callable,
+    n: int = 300,
+    scales: Sequence[float] = (0, 0.5, 1, 1.5, 2, 3, 5, 8),
+    steps: int = 20,
+) -> dict:
     """What scales of guidance do to n samples, at all times and in an interval of them, for each seed.
 
     Fidelity: accuracy, precision, density. Diversity: recall, coverage. Both: Frechet distance. The interval is that

@@ -2,6 +2,9 @@
 
 import statistics
 import time
+from collections.abc import Callable, Sequence
+
+import torch
 
 from .. import recipes
 from .weights import digits_quality
@@ -9,7 +12,9 @@ from .weights import digits_quality
 SEEDS = (0, 1, 2, 3, 4)
 
 
-def measure_headline(device, seeds, progress, n=300, steps=50, eta=0.5):
+def measure_headline(
+    device: torch.device, seeds: Sequence[int], progress: Callable, n: int = 300, steps: int = 50, eta: float = 0.5
+) -> dict:
     """Train from scratch for 60 seconds, and for 500 steps; for each seed measure plain and guided samples.
 
     A slow machine makes few steps in a minute, so that these are kept small; where steps are counted, they are larger.
@@ -36,6 +41,6 @@ def measure_headline(device, seeds, progress, n=300, steps=50, eta=0.5):
     return {"n": n, "sampler": sampler, "floor": result["floor"], "summary": summary, "rows": rows}
 
 
-def mean_and_worst(values, key):
+def mean_and_worst(values: Sequence[float], key: str) -> dict[str, float]:
     """Mean over the seeds, and the worst of them: the lowest accuracy, the highest distance."""
     return {"mean": round(statistics.mean(values), 3), "worst": min(values) if key == "accuracy" else max(values)}

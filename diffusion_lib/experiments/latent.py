@@ -1,18 +1,29 @@
 """Cost and quality of diffusion in pixels and in latents (lesson 09)."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 
 from .. import data, guidance, metrics, pretrained
 from ..costs import multiply_adds
+from ..networks import Autoencoder
 from .common import fidelity_and_distance, in_turn
 
 SEEDS = (0, 1, 2)
 
 
 @torch.no_grad()
-def measure_latent(device, seeds, progress, n=300, steps=20, batch_size=64, repeats=15):
+def measure_latent(
+    device: torch.device,
+    seeds: Sequence[int],
+    progress: Callable,
+    n: int = 300,
+    steps: int = 20,
+    batch_size: int = 64,
+    repeats: int = 15,
+) -> dict:
     """Diffusion in pixels and in latents: size and cost of a call, cost of decoding, quality of n plain samples.
 
     "reconstructed" are real digits that were encoded and decoded: what the best model of latents could reach.
@@ -25,23 +36,7 @@ def measure_latent(device, seeds, progress, n=300, steps=20, batch_size=64, repe
     }
     real, label = judge.features(data.digits("train")[0]), torch.arange(n, device=device) % 10
     held_out, truth = (values[:n] for values in data.digits("held_out"))
-
-    def call(name, batch):
-        model, shape = models[name]
-        return partial(model, torch.zeros(batch, *shape, device=device), torch.tensor(0.5), label=label[:batch])
-
-    parts = {name: partial(call, name) for name in models}
-    parts["decode"] = lambda batch: partial(encoder.decode, torch.zeros(batch, 4, 7, 7, device=device))
-    parts["encode"] = lambda batch: partial(encoder.encode, torch.zeros(batch, 1, 28, 28, device=device))
-    seconds = in_turn({name: make(batch_size) for name, make in parts.items()}, device, repeats)
-    cost = {
-        name: {"multiply_adds": multiply_adds(make(1)), "seconds": round(seconds[name], 5)}
-        for name, make in parts.items()
-    }
-    for name, (model, shape) in models.items():
-        cost[name] |= {"parameters": all_parameters(model), "numbers_an_image": shape[0] * shape[1] * shape[2]}
-    cost["decode"]["parameters"], cost["encode"]["parameters"] = map(all_parameters, (encoder.decoder, encoder.encoder))
-
+    cost = cost_of_parts(models, encoder, label, device, batch_size, repeats)
     rows = []
     for name, (model, shape) in models.items():
         plain = partial(model, label=label)
@@ -68,6 +63,29 @@ def measure_latent(device, seeds, progress, n=300, steps=20, batch_size=64, repe
     }
 
 
-def all_parameters(module):
+def cost_of_parts(
+    models: dict, encoder: Autoencoder, label: Tensor, device: torch.device, batch_size: int, repeats: int
+) -> dict[str, dict]:
+    """What the two models, decoding and encoding cost: multiply-adds for one image, seconds for a batch, parameters."""
+
+    def call(name, batch):
+        model, shape = models[name]
+        return partial(model, torch.zeros(batch, *shape, device=device), torch.tensor(0.5), label=label[:batch])
+
+    parts = {name: partial(call, name) for name in models}
+    parts["decode"] = lambda batch: partial(encoder.decode, torch.zeros(batch, 4, 7, 7, device=device))
+    parts["encode"] = lambda batch: partial(encoder.encode, torch.zeros(batch, 1, 28, 28, device=device))
+    seconds = in_turn({name: make(batch_size) for name, make in parts.items()}, device, repeats)
+    cost = {
+        name: {"multiply_adds": multiply_adds(make(1)), "seconds": round(seconds[name], 5)}
+        for name, make in parts.items()
+    }
+    for name, (model, shape) in models.items():
+        cost[name] |= {"parameters": all_parameters(model), "numbers_an_image": shape[0] * shape[1] * shape[2]}
+    cost["decode"]["parameters"], cost["encode"]["parameters"] = map(all_parameters, (encoder.decoder, encoder.encoder))
+    return cost
+
+
+def all_parameters(module: nn.Module) -> int:
     """How many numbers a module holds as parameters, frozen ones too."""
     return sum(p.numel() for p in module.parameters())

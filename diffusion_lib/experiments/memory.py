@@ -1,7 +1,10 @@
 """Copies against the number of training images; two models that saw other halves of the data (lesson 12)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .. import data, guidance, metrics, pretrained, recipes
 from ..denoisers import Denoiser, middle_times
@@ -18,7 +21,7 @@ SEEDS = (0, 1)
 PLAN = (*((size, 1000) for size in (10, 30, 100, 300, 1000, 2000)), *((n, 2 * n) for n in (100, 300, 1000, 2000)))
 
 
-def half(which, n):
+def half(which: int, n: int) -> tuple[Tensor, Tensor]:
     """The first n digits of one half of the training digits, 0 or 1: (x_0 (n, 1, 28, 28), label (n,)).
 
     The two halves have no digit in common, and each holds all classes alike.
@@ -29,40 +32,42 @@ def half(which, n):
     return x_0[place], label[place]
 
 
-def new_half_model(seed=0):
+def new_half_model(seed: int = 0) -> Denoiser:
     """A small digit model without labels. It works on the four pixels of each 2 x 2 block as channels, (B, 4, 14, 14):
     the same pixels in another order, at a third of the multiply-adds."""
     return recipes.seeded(seed, lambda: Denoiser(UNet(channels=4, widths=(24, 48)), Cosine(), V))
 
 
-def plain_loss(model, batch, generator):
+def plain_loss(model: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
     """The loss (B,) of a batch (x_0, label) for a model without labels: mostly middle times, fresh noise."""
     x_0, _ = batch
     t = middle_times(len(x_0), generator)
     return model.loss(x_0, t, noise_like(x_0, generator))
 
 
-def train_half(which, n, steps=1000, device="cpu", batch_size=64):
+def train_half(
+    which: int, n: int, steps: int = 1000, device: torch.device | str = "cpu", batch_size: int = 64
+) -> nn.Module:
     """Train on n digits of one half; the half is the seed, too, so that two models share nothing but their recipe."""
     x_0, label = (values.repeat_interleave(-(-batch_size // n), 0) for values in half(which, n))  # at least a batch
     blocks, model = F.pixel_unshuffle(x_0, 2), new_half_model(which)
     return recipes.fit(model, blocks, label, plain_loss, steps, seed=which, device=device, batch_size=batch_size)[0]
 
 
-def sample_half(model, n, device="cpu", steps=20, seed=0):
+def sample_half(model: Denoiser, n: int, device: torch.device | str = "cpu", steps: int = 20, seed: int = 0) -> Tensor:
     """n digits (n, 1, 28, 28) of such a model with DDIM; equal seeds start from equal noise, whatever the model."""
     blocks = pretrained.sample(guidance.clip(model), model.schedule, (n, 4, 14, 14), device, steps, eta=0, seed=seed)
     return F.pixel_shuffle(blocks, 2).cpu()
 
 
-def correlation(a, b):
+def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Correlation (B,) of the pixels of each image of a with that of the same place in b, both (B, ...): 1 if alike."""
     require_pairs(a, b)
     a, b = a.flatten(1), b.flatten(1)
     return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True))
 
 
-def twins(a, b, training_a, training_b):
+def twins(a: Tensor, b: Tensor, training_a: Tensor, training_b: Tensor) -> Tensor:
     """(B,) bool: which pairs are nearer to each other than either is to the nearest image of its training set."""
     require_pairs(a, b)
     between = (a - b).flatten(1).double().norm(dim=1)
@@ -70,7 +75,15 @@ def twins(a, b, training_a, training_b):
     return between < torch.minimum(*to_data)
 
 
-def measure_memory(device, seeds, progress, plan=PLAN, n=500, show=((100, 1000), (2000, 4000)), keep=16):
+def measure_memory(
+    device: torch.device,
+    seeds: Sequence[int],
+    progress: Callable,
+    plan: Sequence[tuple[int, int]] = PLAN,
+    n: int = 500,
+    show: Sequence[tuple[int, int]] = ((100, 1000), (2000, 4000)),
+    keep: int = 16,
+) -> dict:
     """Train on few and on many digits for so many steps, twice: on each of two halves.
 
     For both models of every pair (size, steps) of the plan: the share of copies, the way to the nearest training digit
@@ -112,7 +125,7 @@ def measure_memory(device, seeds, progress, plan=PLAN, n=500, show=((100, 1000),
     return results | {"rows": rows, "pairs": pairs, "pictures": {key: x.numpy() for key, x in kept.items()}}
 
 
-def nearness(x, held_out, training):
+def nearness(x: Tensor, held_out: Tensor, training: Tensor) -> dict[str, dict]:
     """Share of copies, and medians: way to the nearest training image, and that over the way to the second nearest;
     of samples x and of held-out images, which cannot be copies."""
     result = {}
@@ -127,7 +140,14 @@ def nearness(x, held_out, training):
 
 
 @torch.no_grad()
-def losses(model, training, held_out, device, times=(0.2, 0.4, 0.6, 0.8), n=500):
+def losses(
+    model: Denoiser,
+    training: Tensor,
+    held_out: Tensor,
+    device: torch.device | str,
+    times: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
+    n: int = 500,
+) -> dict[str, dict]:
     """The mean loss on training and on held-out images at these times, n noisy images each."""
     result = {}
     for name, images in (("training", training), ("held_out", held_out)):

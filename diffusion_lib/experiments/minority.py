@@ -1,6 +1,9 @@
 """Rare kinds under guidance: in the plane, with exact denoisers, and rare styles of digits (lesson 12)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
+from torch import Tensor
 
 from .. import data, guidance, metrics, pretrained, samplers
 from ..denoisers import exact_mixture
@@ -18,7 +21,7 @@ PLACES = {
 }
 
 
-def rare_kinds(where, rare=0.1, std=0.08):
+def rare_kinds(where: str, rare: float = 0.1, std: float = 0.08) -> tuple[dict, dict]:
     """The exact densities of two classes with a rare kind each: (class 0, both classes), for exact_mixture.
 
     Args:
@@ -36,7 +39,15 @@ def rare_kinds(where, rare=0.1, std=0.08):
     return one, {"weights": weights.repeat(2) / 2, "means": means, "stds": torch.full((4,), std)}
 
 
-def rare_share(where, scale, interval=(0, 1), n=4000, steps=100, seed=0, rare=0.1):
+def rare_share(
+    where: str,
+    scale: float,
+    interval: tuple[float, float] = (0, 1),
+    n: int = 4000,
+    steps: int = 100,
+    seed: int = 0,
+    rare: float = 0.1,
+) -> float:
     """Share of the rare kind among n guided samples of class 0, with exact denoisers: nothing is learned here.
 
     Args:
@@ -54,7 +65,7 @@ def rare_share(where, scale, interval=(0, 1), n=4000, steps=100, seed=0, rare=0.
     return float((torch.cdist(x, both["means"]).argmin(1) == 1).double().mean())
 
 
-def slant(x):
+def slant(x: Tensor) -> Tensor:
     """How much each digit x (B, 1, 28, 28) leans to the right: (B,), the shear that would set it upright.
 
     Minus the covariance of column and row over the variance of the row, over the ink (rows run downwards).
@@ -69,7 +80,7 @@ def slant(x):
     return -(ink * from_row * from_column).sum((1, 2)) / (ink * from_row**2).sum((1, 2))
 
 
-def rare_styles(x, label, training, training_label):
+def rare_styles(x: Tensor, label: Tensor, training: Tensor, training_label: Tensor) -> dict[str, float]:
     """How frequent rare styles are among digits of known classes: {style: share}.
 
     "thin", "bold", "left" and "right" are the tenth of each class with least and most ink, and that which leans most to
@@ -98,12 +109,20 @@ def rare_styles(x, label, training, training_label):
     return {style: round(share, 4) for style, share in result.items()}
 
 
-def share_of_ink(x):
+def share_of_ink(x: Tensor) -> Tensor:
     """How much of each picture x (B, ...) in [-1, 1] is white: (B,) shares."""
     return (x.double().flatten(1).mean(1) + 1) / 2
 
 
-def measure_minority(device, seeds, progress, scales=(1, 2, 3, 5, 8), digit_scales=(2, 3, 5), n=500, steps=20):
+def measure_minority(
+    device: torch.device,
+    seeds: Sequence[int],
+    progress: Callable,
+    scales: Sequence[float] = (1, 2, 3, 5, 8),
+    digit_scales: Sequence[float] = (2, 3, 5),
+    n: int = 500,
+    steps: int = 20,
+) -> dict:
     """Rare kinds under guidance: in the plane, with exact denoisers, and rare styles of digits, with the shipped model.
 
     Both with guidance at all times and in the interval of `pretrained` only.

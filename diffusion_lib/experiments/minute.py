@@ -1,5 +1,7 @@
 """Lesson 04's minute of training with its looks at the run, for where nobody can wait for it."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 
 from .. import data, pretrained, recipes
@@ -12,7 +14,7 @@ SEEDS = (0,)
 LOOKS = (0.03, 0.08, 1 / 6, 0.28, 5 / 12, 0.55, 0.75)  # when lesson 04 looks at its run, as shares of the time
 
 
-def measure_minute(device, seeds, progress, seconds=60):
+def measure_minute(device: torch.device, seeds: Sequence[int], progress: Callable, seconds: float = 60) -> dict:
     """Lesson 04's minute of training with its looks at the run, from the first of the seeds.
 
     Returns:

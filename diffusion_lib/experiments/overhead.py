@@ -4,19 +4,29 @@ import importlib.util
 import math
 import statistics
 import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from .. import samplers
+from ..denoisers import Denoise
 from ..forward import noise_like
-from ..schedules import Cosine
+from ..schedules import Cosine, Schedule
 
 SEEDS = (0, 1, 2)
 
 
-def measure_overhead(device, seeds, progress, shape=(64, 1, 28, 28), steps=50, rounds=60):
+def measure_overhead(
+    device: torch.device,
+    seeds: Sequence[int],
+    progress: Callable,
+    shape: Sequence[int] = (64, 1, 28, 28),
+    steps: int = 50,
+    rounds: int = 60,
+) -> dict:
     """Microseconds a step of every sampler, and of the plain loop that does the same, if the denoiser costs nothing.
 
     All of them take turns in one thread, and a ratio is that of two medians of one run, so that what else the machine
@@ -36,7 +46,7 @@ def measure_overhead(device, seeds, progress, shape=(64, 1, 28, 28), steps=50, r
     return {"shape": list(shape), "steps": steps, "rounds": rounds, "ratios": ratios, "rows": rows}
 
 
-def compare(device, seed, shape, steps, rounds):
+def compare(device: torch.device, seed: int, shape: Sequence[int], steps: int, rounds: int) -> Iterator[dict]:
     """One run: a row for each sampler, with the medians of its own microseconds a step and of its plain loop's."""
     start = samplers.start_noise(Cosine(), shape, torch.Generator().manual_seed(seed), device)
     x_0 = torch.zeros_like(start)
@@ -57,7 +67,7 @@ def compare(device, seed, shape, steps, rounds):
         yield row | {"ratio": round(micro[name] / plain, 2)}
 
 
-def timed(call, device):
+def timed(call: Callable[[], object], device: torch.device) -> float:
     """Seconds that a call takes."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     begin = clock()
@@ -67,13 +77,13 @@ def timed(call, device):
     return clock() - begin
 
 
-def run(sampler, x_0, start, steps):
+def run(sampler: Callable, x_0: Tensor, start: Tensor, steps: int) -> None:
     """All steps of a sampler whose denoiser always says x_0."""
     for _ in sampler(lambda x_t, t: x_0, Cosine(), start, samplers.time_grid(steps)):
         pass
 
 
-def run_diffusers(x_0, start, steps):
+def run_diffusers(x_0: Tensor, start: Tensor, steps: int) -> None:
     """The same with diffusers' DDIM scheduler, which is told the x_0 that a network would give."""
     scheduler = importlib.import_module("diffusers").DDIMScheduler(prediction_type="sample", clip_sample=False)
     scheduler.set_timesteps(steps)
@@ -84,7 +94,7 @@ def run_diffusers(x_0, start, steps):
 
 
 @torch.no_grad()
-def plain_ddpm(denoiser, schedule, x_t, times):
+def plain_ddpm(denoiser: Denoise, schedule: Schedule, x_t: Tensor, times: Tensor) -> Iterator[Tensor]:
     """DDPM with nothing around its arithmetic: no checks, no names, a list of numbers."""
     alpha, sigma = schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
     for i, t in enumerate(times[:-1]):
@@ -95,7 +105,7 @@ def plain_ddpm(denoiser, schedule, x_t, times):
 
 
 @torch.no_grad()
-def plain_ddim(denoiser, schedule, x_t, times):
+def plain_ddim(denoiser: Denoise, schedule: Schedule, x_t: Tensor, times: Tensor) -> Iterator[Tensor]:
     """DDIM, likewise."""
     alpha, sigma = schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
     for i, t in enumerate(times[:-1]):
@@ -105,7 +115,7 @@ def plain_ddim(denoiser, schedule, x_t, times):
 
 
 @torch.no_grad()
-def plain_heun(denoiser, schedule, x_t, times):
+def plain_heun(denoiser: Denoise, schedule: Schedule, x_t: Tensor, times: Tensor) -> Iterator[Tensor]:
     """Heun's method, likewise."""
     alpha, sigma = schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
     for i, t in enumerate(times[:-1]):
@@ -123,7 +133,7 @@ def plain_heun(denoiser, schedule, x_t, times):
 
 
 @torch.no_grad()
-def plain_dpm_solver(denoiser, schedule, x_t, times):
+def plain_dpm_solver(denoiser: Denoise, schedule: Schedule, x_t: Tensor, times: Tensor) -> Iterator[Tensor]:
     """DPM-Solver++(2M), likewise."""
     alpha, sigma = schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
     half_log_snr = [math.log(a / s) if s else math.inf for a, s in zip(alpha, sigma)]

@@ -7,6 +7,7 @@ on where they were stopped.
 import json
 import subprocess
 import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import data, rivals
@@ -54,7 +56,13 @@ SWEEP = (
 BASELINES = {"gaussian": {"parts": 1}, "mixture": {"parts": 30}}  # settings of rivals.Mixture
 
 
-def trial(name, setting, device=None, seed=TUNING_SEED, seconds=TUNING_SECONDS):
+def trial(
+    name: str,
+    setting: dict,
+    device: torch.device | None = None,
+    seed: int = TUNING_SEED,
+    seconds: float = TUNING_SECONDS,
+) -> dict:
     """One trial of a grid: train for some seconds, judge CURVE_N samples."""
     model = bench.new_contestant(name, seed, setting).to(device or torch.device("cpu"))
     row = train_and_time(name, model, seed, setting, seconds=seconds)
@@ -62,14 +70,22 @@ def trial(name, setting, device=None, seed=TUNING_SEED, seconds=TUNING_SECONDS):
     return {"method": name, "setting": setting, "seed": seed} | row | bench.judge(x)
 
 
-def images_after(row, name, model, n, seed, *way):
+def images_after(row: dict, name: str, model: nn.Module, n: int, seed: int, *way) -> Tensor:
     """Samples, or images of nan after a run that diverged: whatever its weights still draw does not count."""
     if row["diverged"]:
         return torch.full((n, 1, 28, 28), torch.nan)
     return bench.sample_contestant(name, model, n, seed, *way)
 
 
-def train_and_time(name, model, seed, setting=None, seconds=None, images=None, look=None):
+def train_and_time(
+    name: str,
+    model: nn.Module,
+    seed: int,
+    setting: dict | None = None,
+    seconds: float | None = None,
+    images: float | None = None,
+    look: Callable | None = None,
+) -> dict:
     """Train to the end of the budget and leave the averaged weights in the model; `look` sees every BenchStep.
 
     Returns:
@@ -101,7 +117,9 @@ def train_and_time(name, model, seed, setting=None, seconds=None, images=None, l
     }
 
 
-def run_one(name, seed, device, seconds=None, images=None):
+def run_one(
+    name: str, seed: int, device: torch.device, seconds: float | None = None, images: float | None = None
+) -> tuple[nn.Module, Tensor, dict, dict | None]:
     """One run of the bench: the trained model, N of its images, its row, and its curve (None for most seeds)."""
     model, budget = bench.new_contestant(name, seed).to(device), "seconds" if seconds else "images"
     curve = {"method": name, "seed": seed, "budget": budget, "at": [], "images": [], "frechet": [], "coverage": []}
@@ -130,7 +148,7 @@ def run_one(name, seed, device, seconds=None, images=None):
 
 
 @torch.no_grad()
-def sweep(name, model, seed):
+def sweep(name: str, model: nn.Module, seed: int) -> Iterator[dict]:
     """What sampling costs and what it is worth: a row for every sampler, or one for a method of one call."""
     device, one = next(model.parameters()).device, torch.zeros(1, 1, 28, 28)
     for sampler, calls in SWEEP if name == "diffusion" else (("one call", 1),):
@@ -145,7 +163,7 @@ def sweep(name, model, seed):
         yield row | bench.judge(x)
 
 
-def baselines():
+def baselines() -> list[dict]:
     """The same numbers without a rival: one Gaussian, a mixture of thirty, copies of training digits, real digits."""
     x_0, held_out = data.digits("train")[0], data.digits("held_out")[0]
     found = []
@@ -163,7 +181,7 @@ def baselines():
     return found
 
 
-def step_cost():
+def step_cost() -> dict[str, dict]:
     """Multiply-adds of training on one image, each method's whole step with its gradients, counted by torch."""
     x_0, cost = data.digits("train")[0][: bench.BATCH_SIZE], {}
     for name in bench.METHODS:
@@ -184,7 +202,7 @@ def step_cost():
     return cost
 
 
-def settings(what, seconds=None):
+def settings(what: str, seconds: float | None = None) -> dict:
     """All that decides a result but the seeds: rows made with other settings do not belong into the same file.
 
     Args:
@@ -209,7 +227,7 @@ def settings(what, seconds=None):
     return json.loads(json.dumps(size | own))
 
 
-def trials():
+def trials() -> Iterator[tuple[str, dict]]:
     """Every (method, setting) of the grids, all first grids before the second ones."""
     for number in range(max(len(grids) for grids in GRIDS.values())):
         for name, grids in GRIDS.items():
@@ -217,7 +235,7 @@ def trials():
                 yield from ((name, dict(zip(grid, values))) for values in product(*grid.values()))
 
 
-def tune(folder, device, seconds=None, progress=tqdm):
+def tune(folder: str | Path, device: torch.device, seconds: float | None = None, progress: Callable = tqdm) -> dict:
     """Try every setting of the grids that the file in the folder does not hold yet; return its results."""
     path = Path(folder) / "bench_tuning.json"
     results = about(device) | opened(path, settings("tune", seconds), {"rows": []}) | about(device)
@@ -228,7 +246,13 @@ def tune(folder, device, seconds=None, progress=tqdm):
     return results
 
 
-def run_bench(folder, device, seeds=SEEDS, seconds=None, progress=tqdm):
+def run_bench(
+    folder: str | Path,
+    device: torch.device,
+    seeds: Sequence[int] = SEEDS,
+    seconds: float | None = None,
+    progress: Callable = tqdm,
+) -> dict:
     """Make every run that the file in the folder does not hold yet; return its results.
 
     With equal images, each rival sees as many as diffusion saw in its seconds with the same seed; diffusion's own row
@@ -260,7 +284,13 @@ def run_bench(folder, device, seeds=SEEDS, seconds=None, progress=tqdm):
     return results
 
 
-def run_long_bench(folder, device, seeds=LONG_SEEDS, seconds=None, progress=tqdm):
+def run_long_bench(
+    folder: str | Path,
+    device: torch.device,
+    seeds: Sequence[int] = LONG_SEEDS,
+    seconds: float | None = None,
+    progress: Callable = tqdm,
+) -> dict:
     """The same with more seconds, for few seeds: rows and curves only, in a file of its own."""
     require_seeds(seeds)
     path = Path(folder) / "bench_long.json"
@@ -275,13 +305,13 @@ def run_long_bench(folder, device, seeds=LONG_SEEDS, seconds=None, progress=tqdm
     return results
 
 
-def keep_pictures(path, key, x):
+def keep_pictures(path: Path, key: str, x: Tensor) -> None:
     """Add images (n, 1, 28, 28) to the file of pictures, as bytes (n, 28, 28)."""
     kept = dict(np.load(path)) if path.exists() else {}
     write_pictures(path, kept | {key: data.to_uint8(x[:, 0].nan_to_num()).numpy()})
 
 
-def opened(path, wanted, empty):
+def opened(path: Path, wanted: dict, empty: dict) -> dict:
     """What is in the results file, if it was made with these settings; the empty results if there is none.
 
     Raises:
@@ -303,7 +333,7 @@ def opened(path, wanted, empty):
     return results
 
 
-def about(device):
+def about(device: torch.device) -> dict:
     """Machine, date, versions and code of these results."""
     found = circumstances(device) | {"precision": "float32", "code": {"commit": commit()}}
     if device.type == "cpu":
@@ -311,7 +341,7 @@ def about(device):
     return found
 
 
-def commit():
+def commit() -> str | None:
     """The git commit of this code, or None."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     try:
@@ -320,7 +350,7 @@ def commit():
         return None
 
 
-def best(results=None):
+def best(results: dict | None = None) -> dict[str, dict]:
     """The setting with the smallest Frechet distance in each grid: what `bench.CHOSEN` must be."""
     rows = (results or read("bench_tuning"))["rows"]
     found = {}

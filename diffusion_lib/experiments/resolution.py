@@ -1,22 +1,33 @@
 """Where digits of three sizes drown in noise, and what a shifted schedule does about it (lesson 12)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .. import data, metrics, pretrained
 from ..forward import add_noise, noise_like
-from ..schedules import Cosine, Shifted
+from ..schedules import Cosine, Schedule, Shifted
 
 SEEDS = (0, 1)
 
 
-def enlarge(x, factor):
+def enlarge(x: Tensor, factor: int) -> Tensor:
     """Images (B, C, H, W) with every pixel as a square of factor x factor pixels: (B, C, factor H, factor W)."""
     require_enlargement(factor)
     return x.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
 
 
-def read_through_noise(judge, x_0, label, schedule, t, factor, generator=None):
+def read_through_noise(
+    judge: nn.Module,
+    x_0: Tensor,
+    label: Tensor,
+    schedule: Schedule,
+    t: Tensor | float,
+    factor: int,
+    generator: torch.Generator | None = None,
+) -> float:
     """Share of enlarged digits that are still read at time t, after the mean of each square of pixels was taken.
 
     The mean of factor x factor pixels keeps the picture and divides the standard deviation of the noise by factor.
@@ -35,7 +46,14 @@ def read_through_noise(judge, x_0, label, schedule, t, factor, generator=None):
     return metrics.accuracy(judge, F.avg_pool2d(x_t / alpha_t, factor), label)
 
 
-def measure_resolution(device, seeds, progress, n=1000, factors=(1, 2, 4), times=tuple(i / 20 for i in range(1, 20))):
+def measure_resolution(
+    device: torch.device,
+    seeds: Sequence[int],
+    progress: Callable,
+    n: int = 1000,
+    factors: Sequence[int] = (1, 2, 4),
+    times: Sequence[float] = tuple(i / 20 for i in range(1, 20)),
+) -> dict:
     """Where digits of 28, 56 and 112 pixels drown in noise: accuracy of reading them at each time, under the cosine
     schedule and under the same schedule shifted for their size; and the time at which one half is read."""
     judge, (x_0, label) = pretrained.classifier(), (values[:n] for values in data.digits("held_out"))
@@ -53,7 +71,7 @@ def measure_resolution(device, seeds, progress, n=1000, factors=(1, 2, 4), times
     return {"n": n, "times": list(times), "rows": rows}
 
 
-def crossing(times, shares, level=0.5):
+def crossing(times: Sequence[float], shares: Sequence[float], level: float = 0.5) -> float:
     """The time at which falling shares first go below the level, on the line between two measured times."""
     require_crossing(times, shares, level)
     i = next(i for i, share in enumerate(shares) if share < level)

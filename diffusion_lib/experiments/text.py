@@ -2,15 +2,17 @@
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from .. import data, pretrained, recipes, samplers, tokens
 from ..denoisers import even_times
 from ..forward import uniform_like
 from ..schedules import Linear
-from ..tokens import LeftToRight, exact_language, masked_loss
+from ..tokens import LeftToRight, MaskedDenoiser, exact_language, masked_loss
 from ..training import half_precision
 from .common import in_turn
 
@@ -22,16 +24,16 @@ LENGTHS = {"masked": (1500, 4500), "left_to_right": (200, 400, 800, 1500)}  # st
 
 
 def measure_text(
-    device,
-    seeds,
-    progress,
-    n=500,
-    lines=100,
-    steps=(1, 2, 3, 4, 6, 9),
-    text_steps=(1, 4, 12, 24, 48),
-    repeats=5,
-    lengths=LENGTHS,
-):
+    device: torch.device,
+    seeds: Sequence[int],
+    progress: Callable,
+    n: int = 500,
+    lines: int = 100,
+    steps: Sequence[int] = (1, 2, 3, 4, 6, 9),
+    text_steps: Sequence[int] = (1, 4, 12, 24, 48),
+    repeats: int = 5,
+    lengths: dict[str, Sequence[int]] = LENGTHS,
+) -> dict:
     """Masked diffusion and the left-to-right model of the same size and training: n sums and so many lines of English.
 
     Against steps, order and seed: share of right sums, how many differ, and how many are sums that were held out from
@@ -60,7 +62,9 @@ def measure_text(
     }
 
 
-def sums_written(device, seeds, progress, n, steps):
+def sums_written(
+    device: torch.device, seeds: Sequence[int], progress: Callable, n: int, steps: Sequence[int]
+) -> list[dict]:
     """One row for every model, order, number of steps and seed."""
     models = {"masked": pretrained.sums(device), "exact": tokens.exact_language(data.sums("all"), 12)}
     start, held_out = tokens.all_masked(n, 9, 12, device), set(map(tuple, data.sums("held_out").tolist()))
@@ -86,7 +90,7 @@ def sums_written(device, seeds, progress, n, steps):
     return rows
 
 
-def blanks_filled(device, seeds):
+def blanks_filled(device: torch.device, seeds: Sequence[int]) -> list[dict]:
     """Share of held-out sums whose missing part is found, for each seed: the result (three blanks), or the second
     number (two blanks), which a left-to-right model cannot be asked for."""
     x_0, rows = data.sums("held_out").to(device), []
@@ -107,7 +111,9 @@ def blanks_filled(device, seeds):
 
 
 @torch.no_grad()
-def nats(model, x_0, language=None, looks=16, seed=0):
+def nats(
+    model: MaskedDenoiser | LeftToRight, x_0: Tensor, language: Tensor | None = None, looks: int = 16, seed: int = 0
+) -> Tensor:
     """What each sequence x_0 (B, L) costs the model: (B,) nats, exact for a left-to-right model; for a masked one the
     mean loss over so many times, a bound.
 
@@ -132,7 +138,7 @@ def nats(model, x_0, language=None, looks=16, seed=0):
 
 
 @torch.no_grad()
-def nats_in_order(model, x_0):
+def nats_in_order(model: MaskedDenoiser, x_0: Tensor) -> Tensor:
     """What each sequence x_0 (B, L) costs a masked model that is asked from left to right: (B,) nats, and exact, as an
     order that is fixed makes the chain rule of them."""
     x_t, total = torch.full_like(x_0, model.mask), torch.zeros(len(x_0), device=x_0.device)
@@ -142,14 +148,16 @@ def nats_in_order(model, x_0):
     return total
 
 
-def right_sums(x_0):
+def right_sums(x_0: Tensor) -> Tensor:
     """Which lines (B, 9) are right sums; bool."""
     tens, digits = torch.tensor([100, 10, 1], device=x_0.device), x_0[:, [0, 1, 3, 4, 6, 7, 8]]
     a, b, c = ((part * tens[-part.shape[1] :]).sum(1) for part in (digits[:, :2], digits[:, 2:4], digits[:, 4:]))
     return (digits < 10).all(1) & (x_0[:, 2] == 10) & (x_0[:, 5] == 11) & (a + b == c)
 
 
-def nats_of(model, name, nats=nats, **options):
+def nats_of(
+    model: MaskedDenoiser | LeftToRight, name: str, nats: Callable[..., Tensor] = nats, **options
+) -> dict[str, float]:
     """Mean nats of held-out and of some training data of that name, and the standard error of the former."""
     device, results = next(model.parameters()).device, {}
     for split in ("held_out", "train"):
@@ -161,7 +169,7 @@ def nats_of(model, name, nats=nats, **options):
     return results
 
 
-def seconds_of_sums(device, n, steps, repeats):
+def seconds_of_sums(device: torch.device, n: int, steps: Sequence[int], repeats: int) -> dict[str, float]:
     """Seconds for n sums, by the number of steps of unmasking, and from left to right."""
     masked, other = pretrained.sums(device), pretrained.sums_left_to_right(device)
     start = tokens.all_masked(n, 9, 12, device)
@@ -172,7 +180,9 @@ def seconds_of_sums(device, n, steps, repeats):
     return {name: round(seconds, 4) for name, seconds in in_turn(calls, device, repeats).items()}
 
 
-def english_written(device, seeds, progress, lines, steps):
+def english_written(
+    device: torch.device, seeds: Sequence[int], progress: Callable, lines: int, steps: Sequence[int]
+) -> list[dict]:
     """One row for every model, order, number of steps and seed, and one for held-out lines."""
     known = {split: tokens.decode(data.text(split), data.TEXT_SYMBOLS) for split in ("all", "train", "held_out")}
     words = set(words_of(known["all"]))
@@ -198,7 +208,7 @@ def english_written(device, seeds, progress, lines, steps):
     return rows
 
 
-def english_lengths(device, progress, lengths):
+def english_lengths(device: torch.device, progress: Callable, lengths: dict[str, Sequence[int]]) -> list[dict]:
     """Bits a character of both models after other lengths of training, {model: steps}: a small text is soon learned by
     heart, and a fair comparison stops each model when its held-out bits are lowest."""
     rows = []
@@ -210,12 +220,12 @@ def english_lengths(device, progress, lengths):
     return rows
 
 
-def words_of(lines):
+def words_of(lines: Sequence[str]) -> list[str]:
     """The words of a list of strings, in their order; a hyphen ends a word."""
     return re.findall("[a-z']+", " ".join(lines))
 
 
-def english_bits(device):
+def english_bits(device: torch.device) -> dict[str, dict]:
     """Bits a character of both models (an upper bound for the masked one, and its exact number if it is asked from left
     to right), and of counting what follows on two or four characters."""
     train, held_out = data.text("train"), data.text("held_out")
@@ -230,7 +240,9 @@ def english_bits(device):
     return bits
 
 
-def count_characters(train, held_out, order, symbols, strengths=(3, 10, 30, 100, 300)):
+def count_characters(
+    train: Tensor, held_out: Tensor, order: int, symbols: int, strengths: Sequence[float] = (3, 10, 30, 100, 300)
+) -> float:
     """Bits a character of held-out lines for a model that counts: the character after the last order - 1 of its line.
 
     A count is mixed with `strength` times the answer of the next shorter context, down to all symbols alike (MacKay and
@@ -252,13 +264,13 @@ def count_characters(train, held_out, order, symbols, strengths=(3, 10, 30, 100,
     return min(float(-mixed.log2().mean()) for mixed in p.values())
 
 
-def windows(x, length, symbols):
+def windows(x: Tensor, length: int, symbols: int) -> Tensor:
     """For each token of x (N, L) one number that stands for it (the last digit) and the `length` tokens before it."""
     padded = torch.nn.functional.pad(x, (length, 0), value=symbols)
     return sum(padded[:, length - k : length - k + x.shape[1]] * (symbols + 1) ** k for k in range(length + 1))
 
 
-def times_seen(known, asked):
+def times_seen(known: Tensor, asked: Tensor) -> Tensor:
     """How often each of the numbers `asked` is among the numbers `known`."""
     values, counts = known.unique(return_counts=True)
     place = torch.searchsorted(values, asked).clamp(max=len(values) - 1)

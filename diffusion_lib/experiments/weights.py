@@ -4,20 +4,22 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import __version__, data, files, metrics, pretrained, recipes
+from ..denoisers import Denoiser
 from ..forward import noise_like
-from ..networks import count_parameters
+from ..networks import Autoencoder, count_parameters
 from ..pretrained import INTERVAL, sample_tokens
-from ..tokens import all_masked
-from ..training import best_device, save_tensors
+from ..tokens import LeftToRight, MaskedDenoiser, all_masked
+from ..training import Progress, best_device, save_tensors
 from .text import nats, right_sums
 
 
@@ -37,7 +39,7 @@ class Recipe(NamedTuple):
     quality: Callable
 
 
-def shipped():
+def shipped() -> dict[str, Recipe]:
     """The recipe of every shipped model by name."""
     digits_only = "4,000 MNIST digits (data.digits('train'))"
     sums_only = "9,000 of the 10,000 sums of two numbers from 0 to 99 (data.sums('train'))"
@@ -56,12 +58,14 @@ def shipped():
     }
 
 
-def train_judge(steps, device, progress, checkpoint):
+def train_judge(
+    steps: int, device: torch.device | str, progress: Callable, checkpoint: str | Path | None
+) -> tuple[metrics.FeatureNetwork, list]:
     """The judge, always on the CPU and in one go: it takes half a minute."""
     return metrics.train_classifier(*data.digits("train"), steps=steps, progress=progress), []
 
 
-def make_weights(name, steps=None, checkpoint=None):
+def make_weights(name: str, steps: int | None = None, checkpoint: str | Path | None = None) -> tuple[nn.Module, dict]:
     """Train a shipped model from scratch and return (model, card). The weights are rounded to the 16 bits of its file,
     so those are what is measured."""
     recipe, device, begin = shipped()[name], best_device(), time.perf_counter()
@@ -84,12 +88,12 @@ def make_weights(name, steps=None, checkpoint=None):
     }
 
 
-def train_on_latents(device="cpu", **options):
+def train_on_latents(device: torch.device | str = "cpu", **options) -> tuple[nn.Module, list[Progress]]:
     """The model of latents, on those of the shipped autoencoder."""
     return recipes.train_latent_digits(pretrained.autoencoder(device), device=device, **options)
 
 
-def write_weights(folder, model, card):
+def write_weights(folder: str | Path, model: nn.Module, card: dict) -> None:
     """The weights of a model in 16 bits with their card inside, and the card beside them as text."""
     path = Path(folder) / f"{card['name']}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +103,15 @@ def write_weights(folder, model, card):
 
 
 @torch.no_grad()
-def measure_digits(model, n=300, scale=2.0, interval=INTERVAL, steps=50, eta=0.5, seed=0):
+def measure_digits(
+    model: Denoiser,
+    n: int = 300,
+    scale: float = 2.0,
+    interval: tuple[float, float] = INTERVAL,
+    steps: int = 50,
+    eta: float = 0.5,
+    seed: int = 0,
+) -> dict:
     """Class accuracy and Frechet distance of n guided samples, and the distance of n real digits as the floor.
 
     Returns:
@@ -122,26 +134,28 @@ def measure_digits(model, n=300, scale=2.0, interval=INTERVAL, steps=50, eta=0.5
     }
 
 
-def digits_quality(model, n=300, steps=50, eta=0.5, seed=0):
+def digits_quality(model: Denoiser, n: int = 300, steps: int = 50, eta: float = 0.5, seed: int = 0) -> dict[str, dict]:
     """`measure_digits` for plain samples, for guidance of scale 2 in its interval, and for guidance at all times."""
     ways = {"plain": (1.0, (0, 1)), "guided": (2.0, INTERVAL), "guided everywhere": (2.0, (0, 1))}
     return {name: measure_digits(model, n, *way, steps, eta, seed) for name, way in ways.items()}
 
 
-def judge_quality(model):
+def judge_quality(model: metrics.FeatureNetwork) -> dict[str, float]:
     """Share of held-out digits that the judge reads rightly."""
     return {"held-out accuracy": metrics.accuracy(model, *data.digits("held_out"))}
 
 
 @torch.no_grad()
-def loss_by_time(model, x_0, label, times=(0.2, 0.4, 0.6, 0.8), seed=0):
+def loss_by_time(
+    model: Denoiser, x_0: Tensor, label: Tensor, times: Sequence[float] = (0.2, 0.4, 0.6, 0.8), seed: int = 0
+) -> dict[str, float]:
     """The mean loss on data (x_0, label) at each of these times, with the same noise every time: {time: loss}."""
     noise = noise_like(x_0, torch.Generator().manual_seed(seed))
     return {str(t): round(float(model.loss(x_0, torch.tensor(t), noise, label=label).mean()), 4) for t in times}
 
 
 @torch.no_grad()
-def emoji_quality(model, n=160, steps=50, seed=0):
+def emoji_quality(model: Denoiser, n: int = 160, steps: int = 50, seed: int = 0) -> dict:
     """Loss on trained and held-out emoji at four times, and how near n samples lie to the trained emoji.
 
     "nearest training emoji" is the mean distance (root mean square over the pixels) of a sample to the training emoji
@@ -163,7 +177,7 @@ def emoji_quality(model, n=160, steps=50, seed=0):
 
 
 @torch.no_grad()
-def autoencoder_quality(model):
+def autoencoder_quality(model: Autoencoder) -> dict[str, float]:
     """Held-out digits after encoding and decoding: mean squared error, accuracy, Frechet distance, and its floor."""
     device, judge = next(model.parameters()).device, pretrained.classifier()
     x_0, label = data.digits("held_out")
@@ -180,7 +194,9 @@ def autoencoder_quality(model):
 
 
 @torch.no_grad()
-def latent_quality(model, n=1000, steps=50, eta=0.5, seed=0):
+def latent_quality(
+    model: Denoiser, n: int = 1000, steps: int = 50, eta: float = 0.5, seed: int = 0
+) -> dict[str, float]:
     """Accuracy and Frechet distance of n decoded samples without guidance."""
     device, judge = next(model.parameters()).device, pretrained.classifier()
     label = torch.arange(n, device=device) % 10
@@ -196,7 +212,7 @@ def latent_quality(model, n=1000, steps=50, eta=0.5, seed=0):
     }
 
 
-def sums_quality(model, n=1000):
+def sums_quality(model: MaskedDenoiser | LeftToRight, n: int = 1000) -> dict[str, float]:
     """Nats for held-out sums beside their entropy; share of right sums among n, written token by token; share of
     held-out sums whose result is found."""
     x_0 = data.sums("held_out").to(next(model.parameters()).device)
@@ -213,7 +229,7 @@ def sums_quality(model, n=1000):
     }
 
 
-def text_quality(model):
+def text_quality(model: MaskedDenoiser | LeftToRight) -> dict[str, float]:
     """Bits a character of training and held-out lines."""
     results = {}
     for split in ("train", "held_out"):
