@@ -22,6 +22,7 @@ import os
 import re
 import time
 from collections import defaultdict
+from pathlib import Path
 from queue import Empty
 
 import pytest
@@ -34,6 +35,7 @@ RELATIVE, ABSOLUTE = 0.02, 1e-3
 # These only end what hangs: a slow or busy machine needs its time.
 CELL_SECONDS, START_SECONDS, OUTPUT_SECONDS = 1800, 600, 300
 NOT_ATTEMPTED = "not attempted yet"
+WALKS = {"not all and not browser and not network": "one", "not browser and not network": "all"}  # by pytest's -m
 NBVAL_TAGS = {"nbval-ignore-output", "nbval-check-output"}
 COMPARED = ("text/plain", "text/markdown", "text/latex")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -125,6 +127,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--skip-passed", action="store_true", help="leave out lessons that passed just as they are (never in CI)"
     )
+    parser.addoption("--record", metavar="FILE", help="keep the seconds of this whole run in a JSON file")
 
 
 def pytest_configure(config):
@@ -162,6 +165,19 @@ def recorded_seconds():
     return json.loads(file.read_text(encoding="utf8"))["seconds"] if file.exists() else {}
 
 
+def record(path, row):
+    """Puts a row on a whole run into a file of such rows, in place of the last one of its kind on such a processor."""
+    import torch
+
+    from diffusion_lib import measured
+
+    row |= measured.circumstances(torch.device("cpu")) | {"processor": torch.backends.cpu.get_cpu_capability()}
+    rows = json.loads(path.read_text(encoding="utf8"))["rows"] if path.exists() else []
+    kind = [row[key] for key in ("walks", "processor", "precision")]
+    rows = [old for old in rows if [old[key] for key in ("walks", "processor", "precision")] != kind]
+    measured.write(path, {"rows": sorted([*rows, row], key=lambda row: (row["walks"], row["processor"]))})
+
+
 class Watch:
     """What this run's lessons took, and which of them passed whole, from whichever process they come."""
 
@@ -169,6 +185,7 @@ class Watch:
         self.lessons = defaultdict(dict)  # path: {name of the cell: seconds}
         self.whole = {}  # path: (key, number of cells)
         self.failed = set()
+        self.begin = time.perf_counter()
 
     def pytest_runtest_logreport(self, report):
         path, _, cell = report.nodeid.partition("::")
@@ -184,7 +201,12 @@ class Watch:
         whole = {path for path, (_, cells) in self.whole.items() if len(self.lessons[path]) == cells} - self.failed
         return {path: key if path in whole else None for path, (key, _) in self.whole.items() if key}
 
-    def pytest_terminal_summary(self, terminalreporter, config):
+    def pytest_terminal_summary(self, terminalreporter, exitstatus, config):
+        walks = WALKS.get(config.option.markexpr)
+        if config.option.record and walks and exitstatus == 0:
+            row = {"walks": walks}
+            row |= {"seconds": round(time.perf_counter() - self.begin), "passed": len(terminalreporter.stats["passed"])}
+            record(Path(config.option.record), row)
         if not self.lessons:
             return
         if config.pluginmanager.hasplugin("cacheprovider"):
