@@ -205,7 +205,10 @@ class Watch:
         walks = WALKS.get(config.option.markexpr)
         if config.option.record and walks and exitstatus == 0:
             row = {"walks": walks}
-            row |= {"seconds": round(time.perf_counter() - self.begin), "passed": len(terminalreporter.stats["passed"])}
+            row |= {
+                "seconds": round(time.perf_counter() - self.begin),
+                "passed": len(terminalreporter.stats.get("passed", [])),
+            }
             record(Path(config.option.record), row)
         if not self.lessons:
             return
