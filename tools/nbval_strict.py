@@ -127,7 +127,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--skip-passed", action="store_true", help="leave out lessons that passed just as they are (never in CI)"
     )
-    parser.addoption("--record", metavar="FILE", help="--record=FILE keeps the seconds of this whole run in a JSON file")
+    parser.addoption("--record", metavar="FILE", help="--record=FILE keeps the seconds of a whole run, as JSON")
 
 
 def pytest_configure(config):
